@@ -1,0 +1,123 @@
+package chain
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/ethereum/go-ethereum/rlp"
+
+	"github.com/firstseen/firstseen/schema"
+)
+
+// maxTime is the last second of the year 9999, the last that RFC 3339 can write.
+const maxTime = 253402300799
+
+// DecodeHeader reads a block header from its RLP (Ethereum Yellow Paper, section 4.3 and appendix B) and hashes it.
+//
+// It is strict, because the hash of these very bytes becomes a record's key: more than MaxHeader bytes, an encoding
+// that is not canonical, bytes after the header, a number of 2^63 or more or a time past the year 9999 give
+// ErrMalformed.
+func DecodeHeader(raw []byte) (schema.Header, error) {
+	if len(raw) > MaxHeader {
+		return schema.Header{}, fmt.Errorf("%w: header of %d bytes, at most %d", ErrMalformed, len(raw), MaxHeader)
+	}
+	var h types.Header
+	if err := rlp.DecodeBytes(raw, &h); err != nil {
+		return schema.Header{}, fmt.Errorf("%w: header: %w", ErrMalformed, err)
+	}
+	// Some optional fields have more than one encoding that decodes; only the one go-ethereum writes is a header.
+	again, err := rlp.EncodeToBytes(&h)
+	if err != nil || !bytes.Equal(raw, again) {
+		return schema.Header{}, fmt.Errorf("%w: header is not in canonical RLP", ErrMalformed)
+	}
+	return summarise(&h, crypto.Keccak256Hash(raw))
+}
+
+// DecodeHead reads the header of a block in JSON-RPC's form (execution-apis, "Block") and leaves its transactions
+// alone. The hash is recomputed as DecodeBlock does, with the same errors.
+func DecodeHead(raw json.RawMessage) (schema.Header, error) {
+	h, err := decodeJSON(raw)
+	if err != nil {
+		return schema.Header{}, err
+	}
+	return h.summary, nil
+}
+
+// verified is a header whose hash was recomputed, with what else its block's JSON held.
+type verified struct {
+	fields  types.Header
+	summary schema.Header
+	rlp     []byte
+	txs     json.RawMessage
+}
+
+// decodeJSON reads a header from a block's JSON and holds it against the hash that the node gave.
+func decodeJSON(raw json.RawMessage) (*verified, error) {
+	if isNull(raw) {
+		return nil, ErrNoBlock
+	}
+	// The members are split first, so that the transactions, which are nearly all of it, are not scanned again and
+	// again for the header's sake.
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &members); err != nil {
+		return nil, fmt.Errorf("%w: block: %w", ErrMalformed, err)
+	}
+	v := verified{txs: members["transactions"]}
+	delete(members, "transactions")
+	var claim common.Hash
+	if text := members["hash"]; text == nil || isNull(text) || json.Unmarshal(text, &claim) != nil {
+		return nil, fmt.Errorf("%w: block without a hash", ErrMalformed)
+	}
+	if err := v.header(members); err != nil {
+		return nil, err
+	}
+	if got := crypto.Keccak256Hash(v.rlp); got != claim {
+		return nil, fmt.Errorf("%w: node says %s, header gives %s", ErrHashMismatch, claim, got)
+	}
+	var err error
+	v.summary, err = summarise(&v.fields, claim)
+	return &v, err
+}
+
+// header decodes the header's members and encodes them as RLP.
+func (v *verified) header(members map[string]json.RawMessage) error {
+	text, err := json.Marshal(members)
+	if err == nil {
+		err = json.Unmarshal(text, &v.fields)
+	}
+	if err == nil {
+		v.rlp, err = rlp.EncodeToBytes(&v.fields)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: header: %w", ErrMalformed, err)
+	}
+	if len(v.rlp) > MaxHeader {
+		return fmt.Errorf("%w: header of %d bytes, at most %d", ErrMalformed, len(v.rlp), MaxHeader)
+	}
+	return nil
+}
+
+func summarise(h *types.Header, hash common.Hash) (schema.Header, error) {
+	if h.Number == nil || !h.Number.IsInt64() || h.Number.Sign() < 0 {
+		return schema.Header{}, fmt.Errorf("%w: block number above %d", ErrMalformed, int64(math.MaxInt64))
+	}
+	if h.Time > maxTime {
+		return schema.Header{}, fmt.Errorf("%w: block time of %d s is past the year 9999", ErrMalformed, h.Time)
+	}
+	return schema.Header{
+		Hash:   schema.Hash(hash),
+		Parent: schema.Hash(h.ParentHash),
+		Number: h.Number.Uint64(),
+		Time:   time.Unix(int64(h.Time), 0).UTC(),
+	}, nil
+}
+
+func isNull(raw json.RawMessage) bool {
+	return bytes.Equal(bytes.TrimSpace(raw), []byte("null"))
+}
