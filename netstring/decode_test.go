@@ -22,9 +22,9 @@ type vector struct {
 	Offset int64    `json:"offset"`
 }
 
-func (v vector) bytes(t *testing.T) []byte { return unhex(t, v.Stream) }
+func (v vector) bytes(t testing.TB) []byte { return unhex(t, v.Stream) }
 
-func unhex(t *testing.T, s string) []byte {
+func unhex(t testing.TB, s string) []byte {
 	t.Helper()
 	b, err := hex.DecodeString(s)
 	if err != nil {
@@ -33,7 +33,7 @@ func unhex(t *testing.T, s string) []byte {
 	return b
 }
 
-func vectors(t *testing.T) (good, bad []vector) {
+func vectors(t testing.TB) (good, bad []vector) {
 	t.Helper()
 	raw, err := os.ReadFile("testdata/vectors.json")
 	if err != nil {
@@ -219,9 +219,9 @@ func TestWaitReturnsAtTheFirstByte(t *testing.T) {
 	r, w := io.Pipe()
 	d := NewDecoder(r, 10)
 	go func() {
-		w.Write([]byte("3"))
-		w.Write([]byte(":abc,3:de"))
-		w.Close()
+		_, _ = w.Write([]byte("3"))
+		_, _ = w.Write([]byte(":abc,3:de"))
+		_ = w.Close()
 	}()
 	for i, want := range []string{"abc", ""} {
 		if err := d.Wait(); err != nil {

@@ -1,0 +1,5 @@
+//go:build !race
+
+package netstring
+
+const raceEnabled = false
