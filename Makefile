@@ -1,0 +1,53 @@
+# Every target needs Go only; `make test` and `make accept` install what else they need, see deploy/dev/with-services.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+LINT := go tool -modfile=deploy/dev/lint/go.mod golangci-lint
+SCRIPTS := deploy/dev/with-services .ci/run
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## a small network in one process: DEMO_HTTP=127.0.0.1:8080 sets the address, DEMO_SECONDS=20 ends it
+	@mkdir -p bin
+	@echo "building the demo; the first build compiles go-ethereum and SQLite and takes a few minutes" >&2
+	@CGO_ENABLED=0 go build -trimpath -o bin/demo ./cmd/demo
+	@exec bin/demo
+
+.PHONY: test
+test: ## every test under the race detector, against a private MariaDB, Redis and geth (installs them on Debian as root)
+	deploy/dev/with-services go test -race -timeout 12m $(TESTFLAGS) ./...
+
+.PHONY: accept
+accept: ## the long tests: outages by the minute, many kills, much data
+	FIRSTSEEN_ACCEPT=1 deploy/dev/with-services go test -timeout 60m -count 1 $(TESTFLAGS) ./test/...
+
+.PHONY: check
+check: lint ## what a commit must pass: format, vet, linters, module files, layers and the short tests
+	go vet ./...
+	go mod tidy -diff
+	go test -short -timeout 3m ./...
+
+.PHONY: lint
+lint: ## formatters and linters only; the first run builds golangci-lint, which takes minutes
+	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
+		if [[ -n $$unformatted ]]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
+	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); \
+		else echo "shellcheck is not installed: scripts unchecked (apt-get install shellcheck)" >&2; fi
+	$(LINT) run
+
+.PHONY: bench
+bench: ## the benchmarks, each for a second
+	deploy/dev/with-services go test -run '^$$' -bench . -benchmem -timeout 20m $(TESTFLAGS) ./...
+
+.PHONY: build
+build: ## the production binary, static and stripped, into bin/firstseen
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/firstseen ./cmd/firstseen
+
+.PHONY: fmt
+fmt: ## gofmt everything
+	gofmt -w $$(git ls-files -co --exclude-standard '*.go')
