@@ -1,0 +1,96 @@
+package store
+
+// The tables as gorm sees them. Times are microseconds since 1970 UTC, hashes and addresses hex digits without 0x.
+
+type recordRow struct {
+	ID          uint64 `gorm:"primaryKey"`
+	Chain       uint64
+	Key         string
+	Number      *uint64
+	Parent      *string
+	Status      *string
+	BlockTime   *int64
+	ObservedAt  *int64
+	ReceivedAt  int64
+	ContentType string
+	Payload     []byte
+	Observer    *string
+	Node        *string
+	Origin      *string
+	Server      string
+	Remote      string
+	Token       []byte
+}
+
+func (recordRow) TableName() string { return "records" }
+
+type clientRow struct {
+	IP    string `gorm:"primaryKey"`
+	Count uint64
+}
+
+func (clientRow) TableName() string { return "clients" }
+
+type chainRow struct {
+	Chain           uint64 `gorm:"primaryKey;autoIncrement:false"`
+	RootKey         string
+	RootNumber      uint64
+	RootParent      string
+	HeadKey         string
+	HeadNumber      uint64
+	SafeNumber      *uint64
+	FinalizedNumber *uint64
+	Halted          *string
+}
+
+func (chainRow) TableName() string { return "chains" }
+
+type headRow struct {
+	Chain           uint64 `gorm:"primaryKey;autoIncrement:false"`
+	Observer        string `gorm:"primaryKey"`
+	Node            string
+	HeadKey         string
+	HeadNumber      uint64
+	BeforeKey       *string
+	BeforeNumber    *uint64
+	SafeKey         *string
+	SafeNumber      *uint64
+	FinalizedKey    *string
+	FinalizedNumber *uint64
+	ReportedAt      int64
+}
+
+func (headRow) TableName() string { return "heads" }
+
+type gapRow struct {
+	Chain      uint64 `gorm:"primaryKey;autoIncrement:false"`
+	Observer   string `gorm:"primaryKey"`
+	FromNumber uint64 `gorm:"primaryKey;autoIncrement:false"`
+	ToNumber   uint64 `gorm:"primaryKey;autoIncrement:false"`
+	Reason     string
+	ReportedAt int64
+}
+
+func (gapRow) TableName() string { return "gaps" }
+
+type feedRow struct {
+	Seq      uint64 `gorm:"primaryKey;autoIncrement:false"`
+	Kind     string
+	Chain    uint64
+	Key      *string
+	Number   *uint64
+	ToNumber *uint64
+	Status   *string
+	Was      *string
+	Note     *string
+	At       int64
+}
+
+func (feedRow) TableName() string { return "feed" }
+
+type counterRow struct {
+	ID      uint8 `gorm:"primaryKey;autoIncrement:false"`
+	LastSeq uint64
+}
+
+func (counterRow) TableName() string { return "feed_counter" }

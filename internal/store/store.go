@@ -1,0 +1,140 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+
+	"github.com/firstseen/firstseen/schema"
+)
+
+// ErrStopped reports an offer to a store whose Run has ended.
+var ErrStopped = errors.New("store stopped")
+
+// ErrNotMigrated reports a database whose tables are missing or older than this program.
+var ErrNotMigrated = errors.New("run `firstseen migrate`")
+
+// Options configure a store. The zero value of each field but DSN means its default.
+type Options struct {
+	// DSN names the database: sqlite:///path/to/file, sqlite::memory: (or memory), mysql://user:password@host:port/name
+	// or go-sql-driver's user:password@tcp(host:port)/name. An in-memory database belongs to one Store and ends with it.
+	DSN string
+
+	QueueRows  int // offers held before Offer blocks; default 4096
+	QueueBytes int // bytes of payload and transactions held before Offer blocks; default 32 MiB
+
+	// Now is the clock. By default it is time.Now, except that times compared between servers (which observers are
+	// live) come from the database where it is MySQL.
+	Now func() time.Time
+
+	Log        logrus.FieldLogger    // default: discard
+	Registerer prometheus.Registerer // default: no metrics
+}
+
+// Store is one database. All methods are safe for concurrent use.
+type Store struct {
+	source  source
+	dialect dialect
+	pool    *sql.DB
+	db      *gorm.DB
+	log     logrus.FieldLogger
+	now     func() time.Time
+
+	migrating sync.Mutex // one Migrate at a time in this process
+}
+
+// Open connects to the database. A database that cannot be reached is one line of error that says which, never the
+// password. Open creates a SQLite file that is missing, but no tables: that is Migrate's work.
+func Open(ctx context.Context, opts Options) (*Store, error) {
+	src, err := parseDSN(opts.DSN)
+	if err != nil {
+		return nil, err
+	}
+	connector, err := src.connector()
+	if err != nil {
+		return nil, err
+	}
+	return open(ctx, opts, src, connector)
+}
+
+// open is Open over a connector, which tests wrap.
+func open(ctx context.Context, opts Options, src source, connector driver.Connector) (*Store, error) {
+	s := &Store{source: src, dialect: src.dialect, log: opts.Log, now: opts.Now}
+	if s.log == nil {
+		quiet := logrus.New()
+		quiet.SetOutput(io.Discard)
+		s.log = quiet
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	s.pool = newPool(src, connector)
+	if err := s.pool.PingContext(ctx); err != nil {
+		_ = s.pool.Close()
+		return nil, fmt.Errorf("connect to %s: %w", src, err)
+	}
+	var err error
+	s.db, err = gorm.Open(src.dialect.dialector(s.pool), &gorm.Config{
+		SkipDefaultTransaction: true,
+		Logger:                 logger.Discard, // errors are returned, and logged by whoever decides on them
+	})
+	if err != nil {
+		_ = s.pool.Close()
+		return nil, fmt.Errorf("open %s: %w", src, err)
+	}
+	return s, nil
+}
+
+// newPool sizes the connections. An in-memory SQLite database lives in its only connection, which is why that one is
+// never recycled.
+func newPool(src source, connector driver.Connector) *sql.DB {
+	pool := sql.OpenDB(connector)
+	switch {
+	case src.dialect == dialectMySQL:
+		pool.SetMaxOpenConns(16)
+		pool.SetMaxIdleConns(16)
+		pool.SetConnMaxLifetime(10 * time.Minute) // follow a failover that only changed what the name resolves to
+	case src.path == "":
+		pool.SetMaxOpenConns(1)
+		pool.SetMaxIdleConns(1)
+	default:
+		pool.SetMaxOpenConns(8)
+		pool.SetMaxIdleConns(8)
+	}
+	return pool
+}
+
+// Close releases the database. Call it after Run has returned.
+func (s *Store) Close() error { return s.pool.Close() }
+
+// Run commits what Offer queues, until ctx ends; then everything still queued is settled as schema.Unsettled. A
+// database that fails is retried for as long as it takes.
+func (s *Store) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+// Offer queues one observation or bare payload and blocks while the queue is full. Once it has returned nil, done is
+// called exactly once, from Run, after the database has committed; it must not block. After an error, ctx's or
+// ErrStopped, done is never called. The offer must not be changed until then.
+func (s *Store) Offer(ctx context.Context, offer *schema.Offer, done func(schema.Settlement)) error {
+	return ErrStopped
+}
+
+// Report takes what an observer knows besides blocks and judges the chains that it speaks of.
+func (s *Store) Report(ctx context.Context, observer string, r schema.Report) error { return nil }
+
+// Positions tells how far each of the given chains is stored without a gap; chains without a block are left out.
+func (s *Store) Positions(ctx context.Context, chains []uint64) ([]schema.Position, error) {
+	return nil, nil
+}
