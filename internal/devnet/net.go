@@ -1,0 +1,196 @@
+package devnet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/firstseen/firstseen/schema"
+)
+
+// Options describe a Net. The zero value is a network of three healthy endpoints on free ports of 127.0.0.1.
+type Options struct {
+	Endpoints int      // default 3
+	Listen    []string // addresses, one for each endpoint; default 127.0.0.1:0 for those not given
+	Truth     string   // address of the endpoint without faults; default 127.0.0.1:0
+	ChainID   uint64   // default 1337
+	Seed      uint64   // same seed and clock, same blocks
+	Transfers int      // plain transfers in each block, beside the contract's calls; default 3
+	Safe      uint64   // how many blocks the safe block trails the head; default 8
+	Finalized uint64   // and the finalized one; default 16. A reorg cannot reach below it
+
+	Period time.Duration      // between two blocks of Run; default 1 s
+	Now    func() time.Time   // default time.Now; block times follow it, at least a second apart
+	Log    logrus.FieldLogger // nil discards
+}
+
+// Net is a chain in this process behind several JSON-RPC endpoints that misbehave on command. Its methods may be called
+// from any goroutine.
+type Net struct {
+	opts      Options
+	log       logrus.FieldLogger
+	chain     *chain
+	truth     *Endpoint
+	endpoints []*Endpoint
+	serving   sync.WaitGroup
+}
+
+// New starts the chain and its endpoints, which answer from now until Close. The chain holds its genesis block only;
+// Mine or Run make more.
+func New(opts Options) (*Net, error) {
+	opts = opts.withDefaults()
+	if len(opts.Listen) > opts.Endpoints {
+		return nil, fmt.Errorf("devnet: %d addresses for %d endpoints", len(opts.Listen), opts.Endpoints)
+	}
+	c, err := newChain(chainOptions{
+		chainID: opts.ChainID, seed: opts.Seed, transfers: opts.Transfers,
+		safe: opts.Safe, finalized: opts.Finalized, now: opts.Now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	n := &Net{opts: opts, log: opts.Log, chain: c}
+	if err := n.listen(); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
+}
+
+func (o Options) withDefaults() Options {
+	orElse(&o.Endpoints, 3)
+	orElse(&o.Truth, "127.0.0.1:0")
+	orElse(&o.ChainID, defaultChainID)
+	orElse(&o.Transfers, 3)
+	orElse(&o.Safe, 8)
+	orElse(&o.Finalized, 16)
+	orElse(&o.Period, time.Second)
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	o.Log = orDiscard(o.Log)
+	return o
+}
+
+func orElse[T comparable](value *T, fallback T) {
+	var zero T
+	if *value == zero {
+		*value = fallback
+	}
+}
+
+func orDiscard(log logrus.FieldLogger) logrus.FieldLogger {
+	if log != nil {
+		return log
+	}
+	quiet := logrus.New()
+	quiet.SetOutput(io.Discard)
+	return quiet
+}
+
+func (n *Net) listen() (err error) {
+	if n.truth, err = n.serve(n.opts.Truth); err != nil {
+		return err
+	}
+	for i := range n.opts.Endpoints {
+		address := "127.0.0.1:0"
+		if i < len(n.opts.Listen) {
+			address = n.opts.Listen[i]
+		}
+		e, err := n.serve(address)
+		if err != nil {
+			return err
+		}
+		n.endpoints = append(n.endpoints, e)
+	}
+	return nil
+}
+
+func (n *Net) serve(address string) (*Endpoint, error) {
+	e, err := newEndpoint(n.chain, address)
+	if err != nil {
+		return nil, err
+	}
+	n.serving.Go(func() {
+		if err := e.server.Serve(e.listener); !errors.Is(err, http.ErrServerClosed) {
+			n.log.WithError(err).Error("endpoint stopped")
+		}
+	})
+	return e, nil
+}
+
+// Endpoints are the network's nodes, in the order of Options.Listen.
+func (n *Net) Endpoints() []*Endpoint { return n.endpoints }
+
+// URLs are the endpoints' URLs.
+func (n *Net) URLs() []string {
+	urls := make([]string, len(n.endpoints))
+	for i, e := range n.endpoints {
+		urls[i] = e.URL()
+	}
+	return urls
+}
+
+// Truth is an endpoint that no fault touches and that Endpoints does not list: the chain as it really is.
+func (n *Net) Truth() *Endpoint { return n.truth }
+
+// ChainID is the network's chain id.
+func (n *Net) ChainID() uint64 { return n.chain.chainID }
+
+// Head is the newest block of the chain.
+func (n *Net) Head() schema.Point {
+	v := n.chain.view()
+	return schema.Point{Number: v.head(), Hash: schema.Hash(v.at(v.head()))}
+}
+
+// Canonical lists the hashes of the chain by number, the genesis block first.
+func (n *Net) Canonical() []schema.Hash {
+	v := n.chain.view()
+	hashes := make([]schema.Hash, len(v.branch))
+	for i, hash := range v.branch {
+		hashes[i] = schema.Hash(hash)
+	}
+	return hashes
+}
+
+// Mine makes blocks, each seen by every healthy endpoint before the next one is begun. Blocks that come faster than
+// one a second carry times ahead of the clock.
+func (n *Net) Mine(ctx context.Context, blocks int) error { return n.chain.mine(ctx, blocks) }
+
+// Reorg replaces the newest blocks by others, one more than they were. Endpoints switch in one step: none shows a head
+// in between. Below the finalized block it fails with ErrDepth.
+func (n *Net) Reorg(ctx context.Context, depth uint64) error { return n.chain.reorg(ctx, depth) }
+
+// Run mines a block every Options.Period until ctx ends, which is no error.
+func (n *Net) Run(ctx context.Context) error {
+	ticker := time.NewTicker(n.opts.Period)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			if err := n.Mine(ctx, 1); err != nil && ctx.Err() == nil {
+				return err
+			}
+		}
+	}
+}
+
+// Close stops the endpoints, cutting requests under way, and the chain.
+func (n *Net) Close() error {
+	var errs []error
+	for _, e := range slices.Concat(n.endpoints, []*Endpoint{n.truth}) {
+		if e != nil {
+			errs = append(errs, e.server.Close())
+		}
+	}
+	n.serving.Wait()
+	return errors.Join(append(errs, n.chain.close())...)
+}
