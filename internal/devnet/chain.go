@@ -18,6 +18,8 @@ import (
 	"github.com/ethereum/go-ethereum/node"
 	"github.com/ethereum/go-ethereum/p2p"
 	"github.com/ethereum/go-ethereum/rpc"
+
+	"github.com/firstseen/firstseen/schema"
 )
 
 // ErrDepth reports a reorg that would leave the chain's own rules: deeper than the chain is long, or below the
@@ -45,13 +47,13 @@ type chain struct {
 	traffic *traffic
 
 	making sync.Mutex // held while blocks are made
+	salt   uint64     // one more for every rival branch; guarded by making
 
 	mu     sync.RWMutex                  // guards what follows
 	branch []common.Hash                 // canonical hashes by number; only ever appended to, a reorg makes a new one
 	births map[common.Hash]birth         // every block ever made
 	homes  map[common.Hash][]common.Hash // by transaction, the blocks that hold it
 	made   uint64                        // blocks made so far, the genesis included
-	salt   uint64                        // one more for every rival branch
 }
 
 // birth says where a block stands and when it was made.
@@ -181,33 +183,40 @@ func (c *chain) record(block *types.Block) {
 	}
 }
 
-// adopt makes grown the chain's new end. Its first block's parent must be canonical.
+// joined is the view of the chain as it will be once grown is its end. The first block's parent must be canonical.
+func (c *chain) joined(grown []sealed) view {
+	v := c.view()
+	first := grown[0].block.NumberU64()
+	if first < uint64(len(v.branch)) {
+		v.branch = append(make([]common.Hash, 0, 2*len(v.branch)), v.branch[:first]...)
+	}
+	for _, s := range grown {
+		v.branch = append(v.branch, s.block.Hash())
+	}
+	return v
+}
+
+// adopt makes grown the chain's new end. The caller holds making.
 func (c *chain) adopt(grown []sealed) error {
+	v := c.joined(grown)
 	last := grown[len(grown)-1].block
 	bc := c.eth.BlockChain()
 	if _, err := bc.SetCanonical(last); err != nil {
 		return fmt.Errorf("make block %d canonical: %w", last.NumberU64(), err)
 	}
-	first := grown[0].block.NumberU64()
-	c.mu.Lock()
-	branch := c.branch
-	if first < uint64(len(branch)) {
-		branch = append(make([]common.Hash, 0, 2*len(branch)), branch[:first]...)
-	}
-	for _, s := range grown {
-		branch = append(branch, s.block.Hash())
-	}
-	c.branch = branch
-	c.mu.Unlock()
-
-	v := c.view()
 	bc.SetSafe(bc.GetHeaderByHash(v.at(v.safe())))
 	bc.SetFinalized(bc.GetHeaderByHash(v.at(v.finalized())))
+	c.mu.Lock()
+	c.branch = v.branch
+	c.mu.Unlock()
 	return nil
 }
 
+// deliver shows new blocks to whoever follows the chain, before it adopts them.
+type deliver func(ctx context.Context, grown []sealed) error
+
 // mine extends the canonical chain by n blocks, one at a time.
-func (c *chain) mine(ctx context.Context, n int) error {
+func (c *chain) mine(ctx context.Context, n int, show deliver) error {
 	c.making.Lock()
 	defer c.making.Unlock()
 	for range n {
@@ -215,7 +224,7 @@ func (c *chain) mine(ctx context.Context, n int) error {
 		if err != nil {
 			return err
 		}
-		if err := c.adopt(grown); err != nil {
+		if err := c.advance(ctx, grown, show); err != nil {
 			return err
 		}
 	}
@@ -223,25 +232,45 @@ func (c *chain) mine(ctx context.Context, n int) error {
 }
 
 // reorg replaces the newest depth blocks by depth+1 others.
-func (c *chain) reorg(ctx context.Context, depth uint64) error {
+func (c *chain) reorg(ctx context.Context, depth uint64, show deliver) error {
 	c.making.Lock()
 	defer c.making.Unlock()
-	grown, err := c.rivals(ctx, depth)
+	v := c.view()
+	if v.head()-v.finalized() < depth {
+		return fmt.Errorf("%w: %d blocks back from %d, but %d is finalized", ErrDepth, depth, v.head(), v.finalized())
+	}
+	fork := c.eth.BlockChain().GetBlockByHash(v.at(v.head() - depth))
+	c.salt++
+	grown, err := c.grow(ctx, fork, int(depth)+1)
 	if err != nil {
 		return err
+	}
+	return c.advance(ctx, grown, show)
+}
+
+func (c *chain) advance(ctx context.Context, grown []sealed, show deliver) error {
+	if show != nil {
+		if err := show(ctx, grown); err != nil {
+			return err
+		}
 	}
 	return c.adopt(grown)
 }
 
-// rivals builds, beside the newest depth blocks, depth+1 others. The caller holds making.
-func (c *chain) rivals(ctx context.Context, depth uint64) ([]sealed, error) {
+// canonical lists the chain's hashes by number.
+func (c *chain) canonical() []schema.Hash {
 	v := c.view()
-	if v.head()-v.finalized() < depth {
-		return nil, fmt.Errorf("%w: %d blocks back from %d, but %d is finalized", ErrDepth, depth, v.head(), v.finalized())
+	hashes := make([]schema.Hash, len(v.branch))
+	for i, hash := range v.branch {
+		hashes[i] = schema.Hash(hash)
 	}
-	fork := c.eth.BlockChain().GetBlockByHash(v.at(v.head() - depth))
-	c.salt++
-	return c.grow(ctx, fork, int(depth)+1)
+	return hashes
+}
+
+// tip is the newest canonical block.
+func (c *chain) tip() schema.Point {
+	v := c.view()
+	return schema.Point{Number: v.head(), Hash: schema.Hash(v.at(v.head()))}
 }
 
 // flip turns a hash into one that no header has, and back.

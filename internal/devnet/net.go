@@ -49,10 +49,7 @@ func New(opts Options) (*Net, error) {
 	if len(opts.Listen) > opts.Endpoints {
 		return nil, fmt.Errorf("devnet: %d addresses for %d endpoints", len(opts.Listen), opts.Endpoints)
 	}
-	c, err := newChain(chainOptions{
-		chainID: opts.ChainID, seed: opts.Seed, transfers: opts.Transfers,
-		safe: opts.Safe, finalized: opts.Finalized, now: opts.Now,
-	})
+	c, err := newChain(opts.chain())
 	if err != nil {
 		return nil, err
 	}
@@ -76,6 +73,12 @@ func (o Options) withDefaults() Options {
 	}
 	o.Log = orDiscard(o.Log)
 	return o
+}
+
+func (o Options) chain() chainOptions {
+	return chainOptions{
+		chainID: o.ChainID, seed: o.Seed, transfers: o.Transfers, safe: o.Safe, finalized: o.Finalized, now: o.Now,
+	}
 }
 
 func orElse[T comparable](value *T, fallback T) {
@@ -144,28 +147,18 @@ func (n *Net) Truth() *Endpoint { return n.truth }
 func (n *Net) ChainID() uint64 { return n.chain.chainID }
 
 // Head is the newest block of the chain.
-func (n *Net) Head() schema.Point {
-	v := n.chain.view()
-	return schema.Point{Number: v.head(), Hash: schema.Hash(v.at(v.head()))}
-}
+func (n *Net) Head() schema.Point { return n.chain.tip() }
 
 // Canonical lists the hashes of the chain by number, the genesis block first.
-func (n *Net) Canonical() []schema.Hash {
-	v := n.chain.view()
-	hashes := make([]schema.Hash, len(v.branch))
-	for i, hash := range v.branch {
-		hashes[i] = schema.Hash(hash)
-	}
-	return hashes
-}
+func (n *Net) Canonical() []schema.Hash { return n.chain.canonical() }
 
 // Mine makes blocks, each seen by every healthy endpoint before the next one is begun. Blocks that come faster than
 // one a second carry times ahead of the clock.
-func (n *Net) Mine(ctx context.Context, blocks int) error { return n.chain.mine(ctx, blocks) }
+func (n *Net) Mine(ctx context.Context, blocks int) error { return n.chain.mine(ctx, blocks, nil) }
 
 // Reorg replaces the newest blocks by others, one more than they were. Endpoints switch in one step: none shows a head
 // in between. Below the finalized block it fails with ErrDepth.
-func (n *Net) Reorg(ctx context.Context, depth uint64) error { return n.chain.reorg(ctx, depth) }
+func (n *Net) Reorg(ctx context.Context, depth uint64) error { return n.chain.reorg(ctx, depth, nil) }
 
 // Run mines a block every Options.Period until ctx ends, which is no error.
 func (n *Net) Run(ctx context.Context) error {
