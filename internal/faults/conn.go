@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -136,8 +137,8 @@ func abort(c net.Conn, reset bool) {
 	_ = c.Close()
 }
 
-// Listen returns l with accept errors, ErrInjected, as often as failing says (nil means never), and with the plan's
-// faults in every connection that it accepts.
+// Listen returns l whose Accept fails as often as failing says (nil means never), as it does when descriptors run out,
+// and whose connections have the plan's faults.
 func Listen(l net.Listener, failing *Budget, plan Plan) net.Listener {
 	return &listener{l, failing, plan}
 }
@@ -150,7 +151,7 @@ type listener struct {
 
 func (l *listener) Accept() (net.Conn, error) {
 	if l.failing.take() {
-		return nil, ErrInjected
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Addr: l.Addr(), Err: syscall.EMFILE}
 	}
 	c, err := l.Listener.Accept()
 	if err != nil {
