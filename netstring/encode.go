@@ -3,8 +3,7 @@ package netstring
 import "strconv"
 
 // Append appends the netstring of content to dst and returns the extended slice. It allocates only when dst lacks
-// EncodedLen(len(content)) bytes of room. It refuses nothing: a
-// maximum is the decoder's matter.
+// EncodedLen(len(content)) bytes of room. It refuses nothing: a maximum is the decoder's matter.
 func Append(dst, content []byte) []byte {
 	dst = strconv.AppendInt(dst, int64(len(content)), 10)
 	dst = append(dst, ':')
