@@ -8,7 +8,7 @@ import (
 )
 
 // maxTransactions is how many transactions of a block a template sees. With it the embedded templates stay below
-// maxOutput whatever the block, so that no block goes unstored for its size.
+// maxOutput however many there are, so that no block goes unstored for its size.
 const maxTransactions = 3000
 
 // view is what a template sees of a block; the package's documentation is its specification. It has no methods on
