@@ -33,6 +33,7 @@ func (a *admin) run(ctx context.Context) error {
 	mux.HandleFunc("POST /admin/fault", a.answer(a.fault))
 	mux.HandleFunc("POST /admin/mine", a.answer(a.mine))
 	mux.HandleFunc("POST /admin/reorg", a.answer(a.reorg))
+	mux.HandleFunc("POST /admin/split", a.answer(a.split))
 	server := &http.Server{Handler: mux, ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()
@@ -76,9 +77,29 @@ func (a *admin) mine(r *http.Request) error {
 }
 
 func (a *admin) reorg(r *http.Request) error {
-	depth, err := strconv.ParseUint(r.FormValue("depth"), 10, 16)
+	depth, err := depthOf(r)
 	if err != nil {
-		return fmt.Errorf("depth: %w", err)
+		return err
 	}
 	return a.network.Reorg(r.Context(), depth)
+}
+
+func (a *admin) split(r *http.Request) error {
+	e, err := endpoint(a.network, r.FormValue("endpoint"))
+	if err != nil {
+		return err
+	}
+	depth, err := depthOf(r)
+	if err != nil {
+		return err
+	}
+	return a.network.Split(r.Context(), e, depth)
+}
+
+func depthOf(r *http.Request) (uint64, error) {
+	depth, err := strconv.ParseUint(r.FormValue("depth"), 10, 16)
+	if err != nil {
+		return 0, fmt.Errorf("depth: %w", err)
+	}
+	return depth, nil
 }

@@ -122,7 +122,10 @@ func TestServeMinesReorganisesAndBreaksOnCommand(t *testing.T) {
 	if two := height(t, urls["endpoint 2"]); two != 13 {
 		t.Errorf("healed, endpoint 2 is at %d", two)
 	}
-	for _, bad := range []string{"fault?endpoint=3", "fault?endpoint=1&fault=x", "mine", "reorg?depth=99"} {
+	if code, text := order(t, urls["admin"]+"/admin/split?endpoint=1&depth=2"); code != http.StatusOK {
+		t.Errorf("split: %d %s", code, text)
+	}
+	for _, bad := range []string{"fault?endpoint=3", "fault?endpoint=1&fault=x", "mine", "reorg?depth=99", "split?endpoint=1&depth=0"} {
 		if code, _ := order(t, urls["admin"]+"/admin/"+bad); code != http.StatusBadRequest {
 			t.Errorf("%s: %d", bad, code)
 		}

@@ -42,7 +42,8 @@ Faults, several separated by commas:
 With --admin, faults and blocks can be had while it runs:
   curl -X POST 'http://ADMIN/admin/fault?endpoint=2&fault=lag:5'
   curl -X POST 'http://ADMIN/admin/mine?blocks=3'
-  curl -X POST 'http://ADMIN/admin/reorg?depth=2'`,
+  curl -X POST 'http://ADMIN/admin/reorg?depth=2'
+  curl -X POST 'http://ADMIN/admin/split?endpoint=1&depth=2'   a branch of its own, until its next fault`,
 		Example: "  devnet serve --endpoints 3 --fault 2=lag:5 --fault 3=slow:200ms --reorg 20:3",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return s.run(cmd, log) },

@@ -22,8 +22,8 @@ import (
 	"github.com/firstseen/firstseen/schema"
 )
 
-// ErrDepth reports a reorg that would leave the chain's own rules: deeper than the chain is long, or below the
-// finalized block.
+// ErrDepth reports a reorg that cannot be: of no block at all, deeper than the chain is long, or below the finalized
+// block.
 var ErrDepth = errors.New("reorg too deep")
 
 // chainOptions are the settings that Net and Geths share, defaults filled in.
@@ -235,17 +235,33 @@ func (c *chain) mine(ctx context.Context, n int, show deliver) error {
 func (c *chain) reorg(ctx context.Context, depth uint64, show deliver) error {
 	c.making.Lock()
 	defer c.making.Unlock()
-	v := c.view()
-	if v.head()-v.finalized() < depth {
-		return fmt.Errorf("%w: %d blocks back from %d, but %d is finalized", ErrDepth, depth, v.head(), v.finalized())
-	}
-	fork := c.eth.BlockChain().GetBlockByHash(v.at(v.head() - depth))
-	c.salt++
-	grown, err := c.grow(ctx, fork, int(depth)+1)
+	grown, err := c.rivals(ctx, depth, depth+1)
 	if err != nil {
 		return err
 	}
 	return c.advance(ctx, grown, show)
+}
+
+// split builds rivals of the newest depth blocks, as many, and answers the view of a node that follows them.
+func (c *chain) split(ctx context.Context, depth uint64) (view, error) {
+	c.making.Lock()
+	defer c.making.Unlock()
+	grown, err := c.rivals(ctx, depth, depth)
+	if err != nil {
+		return view{}, err
+	}
+	return c.joined(grown), nil
+}
+
+// rivals builds n blocks beside the newest depth ones. The caller holds making.
+func (c *chain) rivals(ctx context.Context, depth, n uint64) ([]sealed, error) {
+	v := c.view()
+	if depth == 0 || depth > v.head()-v.finalized() {
+		return nil, fmt.Errorf("%w: %d blocks back from %d, but %d is finalized", ErrDepth, depth, v.head(), v.finalized())
+	}
+	fork := c.eth.BlockChain().GetBlockByHash(v.at(v.head() - depth))
+	c.salt++
+	return c.grow(ctx, fork, int(n))
 }
 
 func (c *chain) advance(ctx context.Context, grown []sealed, show deliver) error {

@@ -61,6 +61,13 @@ func (e *Endpoint) Set(f Faults) {
 	e.faults = f
 }
 
+// freeze stalls the endpoint at a view.
+func (e *Endpoint) freeze(v view) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.frozen, e.faults.Stall = &v, true
+}
+
 // Faults tells what is wrong with the endpoint now.
 func (e *Endpoint) Faults() Faults {
 	e.mu.Lock()

@@ -160,6 +160,17 @@ func (n *Net) Mine(ctx context.Context, blocks int) error { return n.chain.mine(
 // in between. Below the finalized block it fails with ErrDepth.
 func (n *Net) Reorg(ctx context.Context, depth uint64) error { return n.chain.reorg(ctx, depth, nil) }
 
+// Split puts one endpoint on a branch of its own, as long as the chain's, that replaces the newest depth blocks. It
+// stays there, its head frozen, until the next Set without a stall.
+func (n *Net) Split(ctx context.Context, e *Endpoint, depth uint64) error {
+	v, err := n.chain.split(ctx, depth)
+	if err != nil {
+		return err
+	}
+	e.freeze(v)
+	return nil
+}
+
 // Run mines a block every Options.Period until ctx ends, which is no error.
 func (n *Net) Run(ctx context.Context) error {
 	ticker := time.NewTicker(n.opts.Period)
