@@ -1,0 +1,174 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"gorm.io/gorm"
+
+	"github.com/firstseen/firstseen/schema"
+)
+
+// explained is one statement with what the database says of how it runs it.
+type explained struct {
+	sql  string
+	plan []string
+}
+
+// capture returns the statements that f makes the store run.
+func capture(t *testing.T, s *Store, f func(ctx context.Context) error) []explained {
+	t.Helper()
+	var out []explained
+	type statement struct {
+		sql  string
+		vars []any
+	}
+	var statements []statement // copied, because gorm empties its own after use
+	err := s.db.Callback().Query().After("gorm:query").Register("test:capture", func(tx *gorm.DB) {
+		statements = append(statements, statement{tx.Statement.SQL.String(), slices.Clone(tx.Statement.Vars)})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = f(t.Context())
+	if removeErr := s.db.Callback().Query().Remove("test:capture"); removeErr != nil {
+		t.Fatal(removeErr)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, st := range statements {
+		out = append(out, explained{st.sql, plan(t, s, st.sql, st.vars)})
+	}
+	return out
+}
+
+// plan returns the database's plan, a line for each table that the statement reads.
+func plan(t *testing.T, s *Store, sql string, vars []any) []string {
+	t.Helper()
+	prefix := "EXPLAIN "
+	if s.dialect == dialectSQLite {
+		prefix = "EXPLAIN QUERY PLAN "
+	}
+	rows, err := s.pool.QueryContext(t.Context(), prefix+sql, vars...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = rows.Close() }()
+	columns, err := rows.Columns()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for rows.Next() {
+		values := make([]any, len(columns))
+		for i := range values {
+			values[i] = new(any)
+		}
+		if err := rows.Scan(values...); err != nil {
+			t.Fatal(err)
+		}
+		var line strings.Builder
+		for i, name := range columns {
+			value := *values[i].(*any)
+			if text, ok := value.([]byte); ok {
+				value = string(text)
+			}
+			fmt.Fprintf(&line, "%s=%v ", name, value)
+		}
+		lines = append(lines, line.String())
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return lines
+}
+
+// complaint says what is wrong with a line of a plan, or nothing. Sorting is wrong unless the statement may sort.
+func complaint(d dialect, line string, maySort bool) string {
+	switch {
+	case strings.Contains(line, "detail=SCAN clients"):
+		return "" // a table without rowid is its own index; without a sort it is read in the key's order up to the limit
+	case d == dialectSQLite && strings.Contains(line, "SCAN") && !strings.Contains(line, "USING"):
+		return "reads a whole table"
+	case d == dialectMySQL && (strings.Contains(line, "type=ALL") || strings.Contains(line, " key=<nil>")):
+		return "reads a whole table"
+	case !maySort && (strings.Contains(line, "filesort") || strings.Contains(line, "TEMP B-TREE")):
+		return "sorts"
+	}
+	return ""
+}
+
+func TestQueriesUseIndexes(t *testing.T) {
+	t.Parallel()
+	readStores(t, func(t *testing.T, s *Store) {
+		const blocks = 3000
+		sd := &seed{t: t, db: s.db}
+		for chain := uint64(1); chain <= 2; chain++ {
+			var rows []recordRow
+			var transactions []transactionRow
+			for n := uint64(1); n <= blocks; n++ {
+				r := seedRecord(chain, n, 0, schema.StatusCanonical)
+				rows = append(rows, r)
+				transactions = append(transactions, seedTransaction(r, 0), seedTransaction(r, 1))
+			}
+			sd.records(rows...)
+			sd.create(transactions)
+		}
+		var observations []observationRow
+		var clients []clientRow
+		for i := range uint64(blocks) {
+			observations = append(observations, observationRow{Record: i, Observer: "alice", Origin: "head"})
+			clients = append(clients, clientRow{IP: fmt.Sprintf("10.0.%d.%d", i/256, i%256), Count: i})
+		}
+		sd.create(observations)
+		sd.create(clients)
+		analyze := "ANALYZE"
+		if s.dialect == dialectMySQL {
+			analyze = "ANALYZE TABLE records, observations, transactions, clients, feed"
+		}
+		if err := s.db.Exec(analyze).Error; err != nil {
+			t.Fatal(err)
+		}
+		place := &schema.BlockPlace{Number: blocks / 2, Chain: 2, ID: blocks}
+		key := seedHash(1, 5, 0).Key()
+		for name, q := range map[string]struct {
+			maySort bool
+			run     func(ctx context.Context) error
+		}{
+			"newest blocks":    {false, func(ctx context.Context) error { return errOf(s.ListBlocks(ctx, []uint64{1, 2}, nil, 20)) }},
+			"blocks after one": {false, func(ctx context.Context) error { return errOf(s.ListBlocks(ctx, []uint64{1, 2}, place, 20)) }},
+			"blocks of a later": {false, func(ctx context.Context) error {
+				return errOf(s.ListBlocks(ctx, []uint64{2}, &schema.BlockPlace{Number: 99, Chain: 1, ID: 7}, 20))
+			}},
+			"page of blocks": {false, func(ctx context.Context) error { return errOf(s.PageBlocks(ctx, 1, 2000, 20)) }},
+			"by key":         {false, func(ctx context.Context) error { return errOf(s.RecordsByKey(ctx, key, []uint64{0, 1, 2})) }},
+			"by number":      {false, func(ctx context.Context) error { return errOf(s.BlocksAt(ctx, 1, 5)) }},
+			"payload":        {false, func(ctx context.Context) error { return errOf(s.Payload(ctx, 5)) }},
+			"arrivals":       {false, func(ctx context.Context) error { return errOf(s.Arrivals(ctx, 5)) }},
+			"transactions":   {false, func(ctx context.Context) error { return errOf(s.TransactionsOf(ctx, key)) }},
+			"newest keys":    {false, func(ctx context.Context) error { return errOf(s.NewestKeys(ctx, 100)) }},
+			"clients":        {false, func(ctx context.Context) error { return errOf(s.Clients(ctx, 100)) }},
+			"observations":   {false, func(ctx context.Context) error { return errOf(s.CountObservations(ctx)) }},
+			// These group the few rows that they find.
+			"transaction counts": {true, func(ctx context.Context) error { return errOf(s.TransactionCounts(ctx, []schema.Key{key})) }},
+			"tally":              {true, func(ctx context.Context) error { return errOf(s.Tally(ctx, 100, 200)) }},
+		} {
+			for _, e := range capture(t, s, q.run) {
+				if strings.Contains(e.sql, "feed_counter") {
+					continue // one row
+				}
+				for _, line := range e.plan {
+					if c := complaint(s.dialect, line, q.maySort); c != "" {
+						t.Errorf("%s %s: %s\n\t%s", name, c, e.sql, line)
+					}
+				}
+			}
+		}
+	})
+}
+
+func errOf[T any](_ T, err error) error { return err }

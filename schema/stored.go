@@ -1,0 +1,69 @@
+package schema
+
+import "time"
+
+// Record is a stored record without its payload.
+type Record struct {
+	ID          uint64 // the database's own; ids of committed records have holes and do not follow the order of commits
+	Chain       uint64 // BareChain for a bare payload
+	Key         Key
+	Header      *Header // nil for a bare payload
+	Status      Status  // StatusNone for a bare payload
+	ContentType string
+	Observer    string // who was first; empty for a bare payload
+	Node        string
+	Origin      Origin
+	Server      string
+	Remote      string     // the client's address without its port
+	ObservedAt  *time.Time // by the observer's clock; nil for a bare payload
+	ReceivedAt  time.Time  // by the server's clock
+}
+
+// Arrival is one observer's first observation of a stored block.
+type Arrival struct {
+	Observer   string
+	Node       string
+	Server     string
+	Origin     Origin
+	ObservedAt time.Time
+	ReceivedAt time.Time
+}
+
+// ChainState is where one chain stands in the store: its branch runs from Root to Head without a gap.
+type ChainState struct {
+	Chain     uint64
+	Root      Point
+	Head      Point
+	Safe      *uint64 // the highest safe height; nil until an observer's node told of one
+	Finalized *uint64 // the highest finalized height; nil until an observer's node told of one
+	Halted    string  // why nothing changes status any more; empty while all is well
+}
+
+// BlockPlace is a block's place in the list of all blocks: by number from the highest, then by chain from the lowest,
+// then by ID from the highest.
+type BlockPlace struct {
+	Number uint64
+	Chain  uint64
+	ID     uint64
+}
+
+// Tally is what a range of the feed adds up to.
+type Tally struct {
+	Seq          uint64            // the last feed row counted
+	Blocks       map[uint64]uint64 // by chain
+	First        map[string]uint64 // blocks by the observer who was first
+	Bare         uint64
+	Transactions uint64 // in those blocks, siblings included
+}
+
+// KeyTime is a record's key and when the server received it.
+type KeyTime struct {
+	Key        Key
+	ReceivedAt time.Time
+}
+
+// ClientCount is how many bare payloads came from one address.
+type ClientCount struct {
+	IP    string
+	Count uint64
+}
