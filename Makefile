@@ -6,6 +6,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -X main.version=$(VERSION)
 LINT := go tool -modfile=deploy/dev/lint/go.mod golangci-lint
 SCRIPTS := deploy/dev/with-services .ci/run
+IMAGES := Dockerfile-client Dockerfile-server docker-compose.yml
 
 .PHONY: help
 help: ## show this list
@@ -38,6 +39,7 @@ lint: ## formatters and linters only; the first run builds golangci-lint, which 
 		if [[ -n $$unformatted ]]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
 	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); \
 		else echo "shellcheck is not installed: scripts unchecked (apt-get install shellcheck)" >&2; fi
+	go -C deploy/dev/images run . $(addprefix $(CURDIR)/,$(IMAGES))
 	$(LINT) run
 
 .PHONY: bench
