@@ -3,6 +3,7 @@ package chain
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
@@ -51,6 +52,8 @@ func (b *Block) withReceipt(tx schema.Transaction, raw json.RawMessage) (schema.
 		return tx, fmt.Errorf("of block %s", r.Block)
 	case schema.Hash(*r.Tx) != tx.Hash || uint64(*r.Index) != uint64(tx.Index):
 		return tx, fmt.Errorf("of transaction %d %s", uint64(*r.Index), r.Tx)
+	case *r.GasUsed > math.MaxInt64: // what databases hold
+		return tx, fmt.Errorf("%w: gas used %d", ErrMalformed, uint64(*r.GasUsed))
 	case r.Status != nil && *r.Status > 1:
 		return tx, fmt.Errorf("%w: status %d", ErrMalformed, uint64(*r.Status))
 	}

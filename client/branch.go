@@ -1,0 +1,102 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/firstseen/firstseen/internal/chain"
+	"github.com/firstseen/firstseen/schema"
+)
+
+const (
+	near  = 16 // up to so many blocks behind, the follower reads from the head down, by hash
+	batch = 32 // beyond, so many heights at a time, from the oldest up, by number
+)
+
+// missing returns blocks to deliver now, oldest first: each the parent of the next, the first a child of a finished
+// block. They end at the head, or short of it when the head is far.
+func (f *follower) missing(ctx context.Context, n asker, head schema.Header) ([]*chain.Block, error) {
+	var ahead uint64
+	if head.Number >= f.next {
+		ahead = head.Number - f.next + 1
+	}
+	if ahead > near {
+		blocks, err := blocksByNumber(ctx, n, f.chain, f.next, min(f.next+batch-1, head.Number))
+		if err != nil {
+			return nil, err
+		}
+		if !linked(blocks) {
+			return nil, errMoved
+		}
+		return f.join(ctx, n, blocks, reorgDepth)
+	}
+	b, err := blockByHash(ctx, n, f.chain, head.Hash)
+	if err != nil {
+		return nil, err
+	}
+	return f.join(ctx, n, []*chain.Block{b}, int(ahead)+reorgDepth)
+}
+
+// join walks from the first of the blocks up its parents to one that is finished, and puts what it met in front. It
+// gives up after limit steps with errDeepReorg.
+func (f *follower) join(ctx context.Context, n asker, blocks []*chain.Block, limit int) ([]*chain.Block, error) {
+	var walked []*chain.Block // newest first
+	lowest := blocks[0]
+	for !f.joins(lowest) {
+		if len(walked) == limit {
+			f.halt(lowest.Number, blocks[len(blocks)-1].Number)
+			return nil, errDeepReorg
+		}
+		parent, err := blockByHash(ctx, n, f.chain, lowest.Parent)
+		if err != nil {
+			return nil, err
+		}
+		if parent.Number+1 != lowest.Number {
+			return nil, badAnswer(n, "eth_getBlockByHash",
+				fmt.Errorf("block %d has a parent at height %d", lowest.Number, parent.Number))
+		}
+		walked = append(walked, parent)
+		lowest = parent
+	}
+	if depth := f.depth(lowest.Number); depth > 0 {
+		f.tally.reorg(depth)
+		f.log.WithField("depth", depth).WithField("from", lowest.Number).Info("reorg: delivering the other branch")
+	}
+	slices.Reverse(walked)
+	return append(walked, blocks...), nil
+}
+
+// joins tells whether the block is a child of a finished one, or the first that this observer is to deliver.
+func (f *follower) joins(b *chain.Block) bool {
+	return f.window.has(b.Parent) || b.Number <= f.floor
+}
+
+// depth is how many finished heights a branch that begins at number replaces.
+func (f *follower) depth(number uint64) uint64 {
+	if number >= f.next {
+		return 0
+	}
+	return f.next - number
+}
+
+// halt notes a reorg that is too deep: no block that a walk has not reached will be delivered. The gap is noted once,
+// not again for each new head of that branch.
+func (f *follower) halt(lowest, to uint64) {
+	if !f.board.halt(errDeepReorg.Error()) {
+		return
+	}
+	g := schema.Gap{Chain: f.chain, From: lowest, To: to, Reason: errDeepReorg.Error()}
+	f.board.gap(g)
+	f.log.WithField("from", g.From).WithField("to", g.To).Error(
+		"reorg too deep: this chain is halted until a node is back on a branch that was relayed")
+}
+
+func linked(blocks []*chain.Block) bool {
+	for i := 1; i < len(blocks); i++ {
+		if blocks[i].Parent != blocks[i-1].Hash {
+			return false
+		}
+	}
+	return true
+}

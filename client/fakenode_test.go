@@ -1,0 +1,83 @@
+package client
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+)
+
+// fakeNode serves a drawing over JSON-RPC and misbehaves on command.
+type fakeNode struct {
+	*httptest.Server
+	d *drawing
+
+	mu    sync.Mutex // guards the rest
+	fault fault
+	calls map[string]int
+}
+
+// fault answers a request in place of the node, or returns false to let it answer.
+type fault func(w http.ResponseWriter, method string) bool
+
+func serveDrawing(t testing.TB, d *drawing) *fakeNode {
+	t.Helper()
+	n := &fakeNode{d: d, calls: map[string]int{}}
+	n.Server = httptest.NewServer(http.HandlerFunc(n.handle))
+	t.Cleanup(n.Close)
+	return n
+}
+
+// misbehave sets the fault, nil for none.
+func (n *fakeNode) misbehave(f fault) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.fault = f
+}
+
+func (n *fakeNode) called(method string) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.calls[method]
+}
+
+func (n *fakeNode) handle(w http.ResponseWriter, r *http.Request) {
+	var req struct {
+		ID     json.RawMessage
+		Method string
+		Params []json.RawMessage
+	}
+	if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	n.mu.Lock()
+	n.calls[req.Method]++
+	f := n.fault
+	n.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	if f != nil && f(w, req.Method) {
+		return
+	}
+	_ = json.NewEncoder(w).Encode(map[string]any{"jsonrpc": "2.0", "id": req.ID, "result": n.d.answer(req.Method, req.Params)})
+}
+
+// on limits a fault to one method.
+func on(method string, f fault) fault {
+	return func(w http.ResponseWriter, m string) bool { return m == method && f(w, m) }
+}
+
+// says answers with a fixed body.
+func says(status int, body string) fault {
+	return func(w http.ResponseWriter, _ string) bool {
+		w.WriteHeader(status)
+		_, _ = w.Write([]byte(body))
+		return true
+	}
+}
+
+// rpcError answers with a JSON-RPC error.
+func rpcError(code, message string) fault {
+	return says(http.StatusOK, `{"jsonrpc":"2.0","id":1,"error":{"code":`+code+`,"message":"`+message+`"}}`)
+}

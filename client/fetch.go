@@ -1,0 +1,164 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/ethereum/go-ethereum/common/hexutil"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/firstseen/firstseen/internal/chain"
+	"github.com/firstseen/firstseen/schema"
+)
+
+// fetchers is how many calls to a node are under way at once, at most.
+const fetchers = 4
+
+// blockByHash fetches a block that someone named by its hash, and holds the answer to the name.
+func blockByHash(ctx context.Context, n asker, id uint64, hash schema.Hash) (*chain.Block, error) {
+	const method = "eth_getBlockByHash"
+	b, err := fetchBlock(ctx, n, id, method, hash.String())
+	if err == nil && b.Hash != hash {
+		err = badAnswer(n, method, fmt.Errorf("%w: asked for %s, got %s", chain.ErrHashMismatch, hash, b.Hash))
+	}
+	return b, err
+}
+
+// blockByNumber fetches the block that the node has at a height.
+func blockByNumber(ctx context.Context, n asker, id, number uint64) (*chain.Block, error) {
+	const method = "eth_getBlockByNumber"
+	b, err := fetchBlock(ctx, n, id, method, hexutil.EncodeUint64(number))
+	if err == nil && b.Number != number {
+		err = badAnswer(n, method, fmt.Errorf("asked for block %d, got %d", number, b.Number))
+	}
+	return b, err
+}
+
+func fetchBlock(ctx context.Context, n asker, id uint64, method, which string) (*chain.Block, error) {
+	raw, err := n.Ask(ctx, method, which, true)
+	if err != nil {
+		return nil, err
+	}
+	b, err := chain.DecodeBlock(id, raw)
+	if err != nil {
+		return nil, badAnswer(n, method, fmt.Errorf("block %s: %w", which, err))
+	}
+	return b, nil
+}
+
+// blocksByNumber fetches heights from..to, several at a time, in order. That each is the parent of the next is for the
+// caller to check: the node may have changed branch in between.
+func blocksByNumber(ctx context.Context, n asker, id, from, to uint64) ([]*chain.Block, error) {
+	out := make([]*chain.Block, to-from+1)
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(fetchers)
+	for i := range out {
+		g.Go(func() (err error) {
+			out[i], err = blockByNumber(ctx, n, id, from+uint64(i))
+			return err
+		})
+	}
+	return out, g.Wait()
+}
+
+// taggedPoint asks for the block behind a tag ("safe", "finalized"). Nodes that have none say so with null or an error;
+// either way the answer is nil.
+func taggedPoint(ctx context.Context, n asker, tag string) *schema.Point {
+	raw, err := n.Ask(ctx, "eth_getBlockByNumber", tag, false)
+	if err != nil {
+		return nil
+	}
+	h, err := chain.DecodeHead(raw)
+	if err != nil {
+		return nil
+	}
+	return &schema.Point{Number: h.Number, Hash: h.Hash}
+}
+
+// maxSingleReceipts is the largest block whose receipts are fetched one by one; above it they stay unknown.
+const maxSingleReceipts = 1000
+
+// Why a block's receipts are unknown; the label of a counter.
+const (
+	receiptsOff      = "off"
+	receiptsFailed   = "failed"   // the node did not answer
+	receiptsMissing  = "missing"  // it has none of this block
+	receiptsMismatch = "mismatch" // they belong to something else
+	receiptsTooMany  = "too_many" // for one call each
+)
+
+// fillReceipts fetches the block's receipts and applies them. What cannot be had stays unknown, with the reason
+// returned, since a verified block never waits for its receipts. Only the end of ctx is an error.
+func fillReceipts(ctx context.Context, n asker, b *chain.Block, mode ReceiptsMode) (reason string, err error) {
+	switch {
+	case len(b.Transactions) == 0:
+		return "", nil
+	case mode == ReceiptsOff:
+		return receiptsOff, nil
+	}
+	raw, reason := wholeReceipts(ctx, n, b)
+	if reason != "" && reason != receiptsFailed {
+		raw, reason = singleReceipts(ctx, n, b)
+	}
+	if ctx.Err() != nil {
+		return "", ctx.Err()
+	}
+	if reason == "" && b.ApplyReceipts(raw) != nil {
+		reason = receiptsMismatch
+	}
+	return reason, nil
+}
+
+// wholeReceipts asks for all receipts of the block in one call. The hash is given as a string, as execution-apis has
+// it, and to nodes that do not take that as the object of EIP-1898.
+func wholeReceipts(ctx context.Context, n asker, b *chain.Block) ([]json.RawMessage, string) {
+	const method = "eth_getBlockReceipts"
+	answer, err := n.Ask(ctx, method, b.Hash.String())
+	if rpcCode(err) == codeBadParams {
+		answer, err = n.Ask(ctx, method, map[string]string{"blockHash": b.Hash.String()})
+	}
+	var list []json.RawMessage
+	switch {
+	case rpcCode(err) != 0: // it answered, so it may do better with one at a time
+		return nil, receiptsMissing
+	case err != nil:
+		return nil, receiptsFailed
+	case json.Unmarshal(answer, &list) != nil:
+		return nil, receiptsMismatch
+	case list == nil:
+		return nil, receiptsMissing
+	}
+	return list, ""
+}
+
+var errMissing = errors.New("no receipt")
+
+// singleReceipts asks for one receipt after the other, several at a time.
+func singleReceipts(ctx context.Context, n asker, b *chain.Block) ([]json.RawMessage, string) {
+	if len(b.Transactions) > maxSingleReceipts {
+		return nil, receiptsTooMany
+	}
+	out := make([]json.RawMessage, len(b.Transactions))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(fetchers)
+	for i, tx := range b.Transactions {
+		g.Go(func() error {
+			answer, err := n.Ask(ctx, "eth_getTransactionReceipt", tx.Hash.String())
+			if err == nil && string(answer) == "null" {
+				err = errMissing
+			}
+			out[i] = answer
+			return err
+		})
+	}
+	switch err := g.Wait(); {
+	case err == nil:
+		return out, ""
+	case errors.Is(err, errMissing):
+		return nil, receiptsMissing
+	default:
+		return nil, receiptsFailed
+	}
+}

@@ -1,0 +1,109 @@
+package client
+
+import (
+	"context"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/firstseen/firstseen/internal/chain"
+	"github.com/firstseen/firstseen/internal/wire"
+	"github.com/firstseen/firstseen/schema"
+)
+
+// finish makes entries of the blocks and gives them to the outbox in order. A block counts as finished from then on; the
+// first one that the outbox does not take ends the step, and is read from the chain again in a later one.
+func (f *follower) finish(ctx context.Context, n asker, head schema.Header, blocks []*chain.Block) error {
+	for len(blocks) > 0 {
+		part := blocks[:min(len(blocks), batch)]
+		blocks = blocks[len(part):]
+		entries, err := f.prepare(ctx, n, head, part)
+		if err != nil {
+			return err
+		}
+		for i, b := range part {
+			if err := f.deliver(b, entries[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// prepared is what became of one block: an entry, or why there can be none.
+type prepared struct {
+	entry
+	poison error
+}
+
+// prepare fetches receipts, renders and encodes, several blocks at a time.
+func (f *follower) prepare(ctx context.Context, n asker, head schema.Header, blocks []*chain.Block) ([]prepared, error) {
+	out := make([]prepared, len(blocks))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(fetchers)
+	for i, b := range blocks {
+		g.Go(func() (err error) {
+			out[i], err = f.encode(ctx, n, head, b)
+			return err
+		})
+	}
+	return out, g.Wait()
+}
+
+func (f *follower) encode(ctx context.Context, n asker, head schema.Header, b *chain.Block) (prepared, error) {
+	at := f.o.Now().UTC()
+	unknown, err := fillReceipts(ctx, n, b, f.o.Receipts)
+	if err != nil {
+		return prepared{}, err
+	}
+	if unknown != "" && unknown != receiptsOff {
+		f.log.WithFields(logrus.Fields{"number": b.Number, "hash": b.Hash, "node": n.Name(), "reason": unknown}).
+			Warn("receipts unknown: the block goes without gas used, status and contracts")
+	}
+	f.tally.receipts(unknown)
+	payload, err := f.render(ctx, b)
+	if ctx.Err() != nil {
+		return prepared{}, ctx.Err()
+	}
+	p := prepared{entry: entry{point: schema.Point{Number: b.Number, Hash: b.Hash}, frame: payload}, poison: err}
+	if err != nil || f.o.Bare {
+		return p, nil
+	}
+	origin := schema.OriginBackfill
+	if b.Hash == head.Hash {
+		origin = schema.OriginHead
+	}
+	p.frame, p.poison = wire.AppendData(nil, schema.Observation{Chain: b.Chain, Header: b.HeaderRLP, Hash: b.Hash,
+		Node: n.Name(), ObservedAt: at, ContentType: f.o.Template.ContentType(), Origin: origin,
+		Transactions: b.Transactions}, payload)
+	return p, nil
+}
+
+// render tries a few times: a template may have run into its deadline because the machine was busy.
+func (f *follower) render(ctx context.Context, b *chain.Block) (payload []byte, err error) {
+	for range 3 {
+		payload, err = f.o.Template.Render(ctx, b.Block)
+		if err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	return payload, err
+}
+
+// deliver hands one block to the outbox. A block that cannot be made into a frame becomes a gap that everyone is told
+// of, since it would stop all the others for ever.
+func (f *follower) deliver(b *chain.Block, p prepared) error {
+	if p.poison != nil {
+		f.log.WithError(p.poison).WithFields(logrus.Fields{"number": b.Number, "hash": b.Hash}).Error(
+			"block cannot be rendered or encoded: left out")
+		f.board.gap(schema.Gap{Chain: f.chain, From: b.Number, To: b.Number, Reason: "cannot be rendered or encoded"})
+	} else if err := f.box.Append(p.entry); err != nil {
+		return err
+	}
+	f.window.add(b.Hash)
+	f.next = b.Number + 1
+	f.hold = 0
+	f.tally.finished(b.Number, p.poison != nil, time.Now())
+	return nil
+}

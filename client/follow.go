@@ -1,0 +1,237 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/firstseen/firstseen/schema"
+)
+
+// What a converge step came to, besides progress (nil) and the fault of a node.
+var (
+	errAtHead    = errors.New("at the head")
+	errNotYet    = errors.New("not known yet from where to follow")
+	errDeepReorg = fmt.Errorf("reorg deeper than %d blocks", reorgDepth)
+	errLagging   = errors.New("head is far behind what was relayed")
+	errMoved     = errors.New("the chain changed while it was read")
+)
+
+// follower brings the outbox level with the chain. It belongs to one goroutine.
+type follower struct {
+	o     Options
+	log   logrus.FieldLogger
+	nodes source
+	box   outbox
+	board *board
+	tally *tally
+	meet  *meeting
+
+	chain   uint64
+	head    schema.Header // of the node, as seen last
+	moved   time.Time     // when head changed last
+	tagged  time.Time     // when safe and finalized were asked for last
+	deep    int           // steps in a row that met a reorg too deep
+	started bool
+
+	// The progress, once started. It moves only when the outbox has taken a block.
+	window *window
+	floor  uint64 // heights below are not this observer's to deliver
+	hold   uint64 // until one block was finished, heads below wait: the server has as much already
+	next   uint64 // the height after the last finished block
+}
+
+// run converges until ctx ends.
+func (f *follower) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := f.converge(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		f.pause(ctx, err)
+	}
+}
+
+// pause waits for what the last step's outcome calls for.
+func (f *follower) pause(ctx context.Context, err error) {
+	var (
+		welcomed <-chan struct{}
+		wait     = f.o.Poll
+	)
+	switch {
+	case err == nil:
+		return
+	case errors.Is(err, errFull): // however long it takes
+		f.tally.full()
+		select {
+		case <-ctx.Done():
+		case <-f.box.Room():
+		}
+		return
+	case errors.Is(err, errNotYet):
+		welcomed = f.meet.welcomed
+	case errors.Is(err, errDeepReorg):
+		f.deep++
+		wait = min(f.o.Poll<<min(f.deep, 8), 30*time.Second)
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-welcomed:
+	case <-timer.C:
+	}
+}
+
+// converge is one step towards the chain's head. It can be repeated at any time and from any state: it looks at what
+// is there, delivers some of what is missing, and says in its error what the next step should wait for.
+func (f *follower) converge(ctx context.Context) error {
+	n, id, err := f.nodes.Pick(ctx)
+	if err != nil {
+		return f.noAnswer(ctx, err)
+	}
+	f.chain = id
+	f.meet.name(id)
+	head, err := latest(ctx, n)
+	if err != nil {
+		return f.fault(ctx, n, err)
+	}
+	f.board.answered(time.Now())
+	if err := f.begin(head); err != nil {
+		return err
+	}
+	if f.stuck(ctx, n, head) {
+		return nil
+	}
+	err = f.approach(ctx, n, head)
+	if err == nil || errors.Is(err, errAtHead) || errors.Is(err, errFull) || errors.Is(err, errMoved) {
+		f.nodes.Head(n, head)
+		return err
+	}
+	return f.fault(ctx, n, err)
+}
+
+// approach delivers what lies between the finished blocks and the head, or the next part of it.
+func (f *follower) approach(ctx context.Context, n asker, head schema.Header) error {
+	switch {
+	case f.window.has(head.Hash):
+		f.reach(ctx, n, head)
+		return errAtHead
+	case head.Number+reorgDepth < f.next:
+		return errLagging
+	case head.Number < f.floor, head.Number < f.hold:
+		f.reach(ctx, n, head)
+		return errAtHead
+	}
+	blocks, err := f.missing(ctx, n, head)
+	if err != nil {
+		return err
+	}
+	if err := f.finish(ctx, n, head, blocks); err != nil {
+		return err
+	}
+	if blocks[len(blocks)-1].Hash != head.Hash {
+		f.board.sighted(f.headOf(n, head))
+		return nil
+	}
+	f.reach(ctx, n, head)
+	return errAtHead
+}
+
+// fault hands the node back and remembers why.
+func (f *follower) fault(ctx context.Context, n asker, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	f.nodes.Fault(n, err)
+	return f.noAnswer(ctx, err)
+}
+
+func (f *follower) noAnswer(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		f.board.failed(err.Error())
+	}
+	return err
+}
+
+// stuck tells whether the head has not moved for so long that another node, which is ahead, takes over.
+func (f *follower) stuck(ctx context.Context, n asker, head schema.Header) bool {
+	now := time.Now()
+	if head.Hash != f.head.Hash || f.moved.IsZero() {
+		f.head, f.moved = head, now
+		return false
+	}
+	if now.Sub(f.moved) < f.o.Stall {
+		return false
+	}
+	f.moved = now
+	return f.nodes.Stalled(ctx, n)
+}
+
+// begin decides once where to start: after the server's position, else at the first head that was seen. It is errNotYet
+// while the server has not been heard.
+func (f *follower) begin(head schema.Header) error {
+	if f.started {
+		return nil
+	}
+	if f.window == nil {
+		f.window = newWindow()
+		f.floor, f.next = head.Number, head.Number
+	}
+	p, ok := f.meet.position(f.chain)
+	if !ok {
+		return errNotYet
+	}
+	f.started = true
+	if p == nil {
+		f.log.WithField("number", f.floor).Info("nothing stored of this chain: starting at the head")
+		return nil
+	}
+	f.resume(*p, head)
+	return nil
+}
+
+// resume goes on after what the server has.
+func (f *follower) resume(p schema.Position, head schema.Header) {
+	log := f.log.WithFields(logrus.Fields{"stored": p.Number, "head": head.Number})
+	if head.Number > p.Number && head.Number-p.Number > f.o.Backfill {
+		f.floor = head.Number - f.o.Backfill + 1
+		f.next = f.floor
+		g := schema.Gap{Chain: f.chain, From: p.Number + 1, To: f.floor - 1,
+			Reason: fmt.Sprintf("longer ago than the %d blocks that are fetched after a pause", f.o.Backfill)}
+		f.board.gap(g)
+		log.WithFields(logrus.Fields{"from": g.From, "to": g.To}).Error("blocks since the last one stored are left out")
+		return
+	}
+	// If the stored block is on a branch that was left, what is below it is sent again, down to the floor: its hashes
+	// are not known here, and a duplicate costs less than a gap.
+	f.window.add(p.Hash)
+	f.next, f.hold = p.Number+1, p.Number+1
+	f.floor = p.Number - min(p.Number, reorgDepth-1)
+	log.Info("going on after the last block stored")
+}
+
+// reach notes that everything up to the head is delivered.
+func (f *follower) reach(ctx context.Context, n asker, head schema.Header) {
+	f.deep = 0
+	h := f.headOf(n, head)
+	now := time.Now()
+	if old := f.board.report().Heads; len(old) == 1 && old[0].Node == h.Node && old[0].Latest == h.Latest &&
+		now.Sub(f.tagged) < tagsEvery {
+		return
+	}
+	f.tagged = now
+	h.Safe = taggedPoint(ctx, n, "safe")
+	h.Finalized = taggedPoint(ctx, n, "finalized")
+	f.board.reached(h)
+}
+
+// tagsEvery is how long safe and finalized are believed while the head stays; with a new head they are asked for anew.
+const tagsEvery = 15 * time.Second
+
+func (f *follower) headOf(n asker, head schema.Header) schema.Head {
+	return schema.Head{Chain: f.chain, Node: n.Name(), Latest: schema.Point{Number: head.Number, Hash: head.Hash}}
+}

@@ -1,0 +1,92 @@
+package client
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// collector reads a client's figures when they are scraped, so that each is counted in one place only.
+type collector struct {
+	client *Client
+
+	blocks, reorgs, receipts, frames, settled, refused, faults, connections, fulls *prometheus.Desc
+	connected, waiting, waitingBytes, head, nodeReady                              *prometheus.Desc
+}
+
+func newCollector(c *Client) *collector {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("firstseen_client_"+name, help, labels, prometheus.Labels{"observer": c.o.Name})
+	}
+	return &collector{
+		client:       c,
+		blocks:       desc("blocks_total", "Blocks taken from the chain, by whether they could be sent.", "outcome"),
+		reorgs:       desc("reorgs_total", "Branches that replaced blocks already taken."),
+		receipts:     desc("receipts_unknown_total", "Blocks sent without receipts, by reason.", "reason"),
+		frames:       desc("frames_sent_total", "Frames sent, those sent again included."),
+		settled:      desc("blocks_settled_total", "Blocks acked by a server.", "outcome"),
+		refused:      desc("blocks_refused_total", "Blocks that no server will take, by its code.", "code"),
+		faults:       desc("node_faults_total", "How often a node could not be used.", "node"),
+		connections:  desc("connections_total", "Connections to servers: made, and failed or not made.", "outcome"),
+		fulls:        desc("outbox_full_total", "How often the outbox took no more and reading the chain stopped."),
+		connected:    desc("connected", "1 while connected to a server."),
+		waiting:      desc("outbox_blocks", "Blocks waiting for a server's ack."),
+		waitingBytes: desc("outbox_bytes", "Bytes of these."),
+		head:         desc("head_number", "Height of the latest head. Absent while unknown."),
+		nodeReady:    desc("node_ready", "1 for a node that gave its head when asked last.", "node"),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.blocks, c.reorgs, c.receipts, c.frames, c.settled, c.refused, c.faults,
+		c.connections, c.fulls, c.connected, c.waiting, c.waitingBytes, c.head, c.nodeReady} {
+		out <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(out chan<- prometheus.Metric) {
+	count := func(d *prometheus.Desc, v uint64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	each := func(d *prometheus.Desc, m map[string]uint64) {
+		for _, label := range slices.Sorted(maps.Keys(m)) {
+			count(d, m[label], label)
+		}
+	}
+	s := c.client.Stats()
+	count(c.blocks, s.Observed-s.LeftOut, "sent")
+	count(c.blocks, s.LeftOut, "left_out")
+	count(c.reorgs, s.Reorgs)
+	each(c.receipts, s.NoReceipts)
+	count(c.frames, s.Sent)
+	count(c.settled, s.First, "first")
+	count(c.settled, s.Duplicate, "duplicate")
+	each(c.refused, s.Refused)
+	each(c.faults, s.NodeFault)
+	count(c.connections, s.Connections, "made")
+	count(c.connections, c.client.tally.read().failures, "failed")
+	count(c.fulls, s.OutboxFull)
+	gauge(c.connected, boolean(s.Server != ""))
+	entries, bytes, _ := c.client.box.Depth()
+	gauge(c.waiting, float64(entries))
+	gauge(c.waitingBytes, float64(bytes))
+	if s.Head != nil {
+		gauge(c.head, float64(s.Head.Latest.Number))
+	}
+	for _, n := range s.Nodes {
+		gauge(c.nodeReady, boolean(n.State == "ready"), n.Name)
+	}
+}
+
+func boolean(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,130 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+
+	"github.com/firstseen/firstseen/schema"
+)
+
+// Renderer turns a block into the payload that is relayed. The same block must give the same bytes at every observer.
+type Renderer interface {
+	Render(ctx context.Context, b schema.Block) ([]byte, error)
+	ContentType() string
+}
+
+// ReceiptsMode says where gas used, status and created contract of transactions come from.
+type ReceiptsMode string
+
+// The receipts modes.
+const (
+	ReceiptsAuto ReceiptsMode = "auto" // eth_getBlockReceipts, else one call per transaction, else left unknown
+	ReceiptsOff  ReceiptsMode = "off"  // never asked for, always unknown
+)
+
+// Options configure a Client. A zero field has the default that its comment names.
+type Options struct {
+	Name     string   // of this observer, by schema.ValidName; required for relay mode
+	Nodes    []string // JSON-RPC URLs (http, https, ws, wss) in order of preference, each optionally as name=url
+	Servers  []string // host:port of servers, in any order; required
+	Bare     bool     // speak to an original server: one frame per connection, no acks
+	Template Renderer // required
+
+	Chain       uint64        // the chain id that nodes must have; 0: that of the first node that answers
+	Poll        time.Duration // between looks at the latest head, 1 s
+	Stall       time.Duration // without a new head before other nodes are asked for a higher one, 30 s
+	CallTimeout time.Duration // for one answer of a node, 10 s; a look at the latest head gets at most 3 s of it
+	MaxAnswer   int64         // bytes of one answer of a node, after decompression, 32 MiB
+	Receipts    ReceiptsMode  // ReceiptsAuto
+	Backfill    uint64        // most blocks to fetch after a pause, 10,000; older ones are reported as a gap
+
+	OutboxEntries int           // blocks waiting for a server's ack, 4,096; beyond it the follower waits
+	OutboxBytes   int64         // of these, 64 MiB
+	Drain         time.Duration // to deliver what is waiting when Run is told to end, 5 s
+	Recycle       time.Duration // age at which a connection is replaced, give or take a tenth, 30 min
+
+	Log        logrus.FieldLogger    // nil: discarded
+	Registerer prometheus.Registerer // nil: no metrics
+	Now        func() time.Time      // wall clock of observations, time.Now
+	Rand       func() float64        // [0,1) for jitter and shuffling, math/rand/v2
+}
+
+const (
+	quickCall   = 3 * time.Second // look at the head, chain id
+	maxBackfill = 10_000
+)
+
+// withDefaults returns the options with every zero field filled in.
+func (o Options) withDefaults() Options {
+	orDefault(&o.Poll, time.Second)
+	orDefault(&o.Stall, 30*time.Second)
+	orDefault(&o.CallTimeout, 10*time.Second)
+	orDefault(&o.MaxAnswer, 32<<20)
+	orDefault(&o.Receipts, ReceiptsAuto)
+	orDefault(&o.Backfill, maxBackfill)
+	orDefault(&o.OutboxEntries, 4096)
+	orDefault(&o.OutboxBytes, 64<<20)
+	orDefault(&o.Drain, 5*time.Second)
+	orDefault(&o.Recycle, 30*time.Minute)
+	if o.Log == nil {
+		discard := logrus.New()
+		discard.SetOutput(io.Discard)
+		o.Log = discard
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Float64
+	}
+	return o
+}
+
+func orDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Validate says what is wrong with the options, in words for whoever wrote the configuration.
+func (o Options) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if !o.Bare && !schema.ValidName(o.Name) {
+		bad("observer name %q: want 1 to 64 letters, digits, dots, dashes or underscores", o.Name)
+	}
+	if len(o.Nodes) == 0 {
+		bad("no node: name at least one JSON-RPC URL")
+	}
+	if _, err := parseNodes(o.Nodes); err != nil {
+		bad("%w", err)
+	}
+	if len(o.Servers) == 0 {
+		bad("no server: name at least one host:port")
+	}
+	for _, s := range o.Servers {
+		if _, port, err := net.SplitHostPort(s); err != nil || port == "" {
+			bad("server %q: want host:port", s)
+		}
+	}
+	if o.Template == nil {
+		bad("no template")
+	}
+	if r := o.Receipts; r != "" && r != ReceiptsAuto && r != ReceiptsOff {
+		bad("receipts %q: want %s or %s", r, ReceiptsAuto, ReceiptsOff)
+	}
+	if min(o.Poll, o.Stall, o.CallTimeout, o.Drain, o.Recycle) < 0 || min(o.MaxAnswer, o.OutboxBytes) < 0 ||
+		o.OutboxEntries < 0 {
+		bad("durations and sizes must not be negative")
+	}
+	return errors.Join(errs...)
+}
