@@ -35,7 +35,7 @@ check: lint ## what a commit must pass: format, vet, linters, module files, laye
 
 .PHONY: lint
 lint: ## formatters and linters only; the first run builds golangci-lint, which takes minutes
-	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
+	@unformatted=$$(gofmt -l .); \
 		if [[ -n $$unformatted ]]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
 	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); \
 		else echo "shellcheck is not installed: scripts unchecked (apt-get install shellcheck)" >&2; fi
@@ -52,4 +52,4 @@ build: ## the production binary, static and stripped, into bin/firstseen
 
 .PHONY: fmt
 fmt: ## gofmt everything
-	gofmt -w $$(git ls-files -co --exclude-standard '*.go')
+	gofmt -w .
