@@ -1,0 +1,137 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/firstseen/firstseen/internal/wire"
+	"github.com/firstseen/firstseen/netstring"
+)
+
+// conn is one connection, until its end served by the goroutine that runs serve.
+type conn struct {
+	srv  *Server
+	nc   net.Conn
+	in   *inbox
+	dec  *netstring.Decoder
+	peer netip.AddrPort // IPv4 even where the socket is IPv6
+
+	mu       sync.Mutex // guards what follows: draining arrives from Run's goroutine
+	relay    *relay     // nil in bare mode and while undecided
+	draining bool
+}
+
+func newConn(s *Server, nc net.Conn) *conn {
+	in := &inbox{nc: nc}
+	return &conn{
+		srv: s, nc: nc, in: in, peer: addrPort(nc.RemoteAddr()),
+		dec: netstring.NewDecoder(in, wire.MaxFrame),
+	}
+}
+
+// log is made anew at each use: thousands of idle connections need no logger each.
+func (c *conn) log() logrus.FieldLogger { return c.srv.opt.Log.WithField("remote", c.peer.String()) }
+
+func addrPort(a net.Addr) netip.AddrPort {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	p := tcp.AddrPort()
+	return netip.AddrPortFrom(p.Addr().Unmap().WithZone(""), p.Port())
+}
+
+// remote is the client's address as records keep it.
+func (c *conn) remote() string { return c.peer.Addr().String() }
+
+// serve reads the connection to its end and closes it. The contexts end when the time to drain each mode is over.
+func (c *conn) serve(relayCtx, bareCtx context.Context) {
+	defer c.nc.Close()
+	c.in.patience(c.srv.firstFrame())
+	first, err := c.next()
+	switch {
+	case err != nil:
+		c.endBare(err)
+	case wire.IsHello(first):
+		c.srv.metrics.decided("relay", func() { c.serveRelay(relayCtx, first) })
+	default:
+		c.srv.metrics.decided("bare", func() { c.serveBare(bareCtx, first) })
+	}
+}
+
+// next returns the content of the next frame, valid until it is called again.
+func (c *conn) next() ([]byte, error) {
+	c.in.between()
+	if err := c.dec.Wait(); err != nil {
+		return nil, err
+	}
+	c.in.begin()
+	return c.dec.Next()
+}
+
+// Why no more frames come. The words are also values of a metric's label.
+const (
+	whyEOF       = "eof"
+	whyStopped   = "stopped"   // by this server
+	whySilence   = "silence"   // no first byte in time
+	whyTimeout   = "timeout"   // begun and not completed in time
+	whyTruncated = "truncated" // EOF inside a frame
+	whyTooLarge  = "too_large"
+	whySyntax    = "syntax"
+	whyBroken    = "broken" // the connection failed
+)
+
+// why classifies an error of next.
+func (c *conn) why(err error) string {
+	var syntax *netstring.SyntaxError
+	switch {
+	case errors.Is(err, netstring.ErrTooLarge):
+		return whyTooLarge
+	case errors.As(err, &syntax):
+		return whySyntax
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return whyTruncated
+	case errors.Is(err, io.EOF):
+		return whyEOF
+	case !errors.Is(err, os.ErrDeadlineExceeded):
+		return whyBroken
+	case c.in.stopped():
+		return whyStopped
+	case c.in.inFrame():
+		return whyTimeout
+	}
+	return whySilence
+}
+
+// becomeRelay makes r known to drain and sends its W, so that no G comes before it. It returns false if the server is
+// draining already.
+func (c *conn) becomeRelay(r *relay, welcome []byte) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.draining {
+		return false
+	}
+	c.relay = r
+	r.out.start(welcome)
+	return true
+}
+
+// linger ends the connection without a reset: it half-closes and then reads on, so that Close finds no unread input,
+// until the peer closes too, limit has passed or so many bytes have come.
+func (c *conn) linger(limit time.Duration, bytes int64) {
+	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && half.CloseWrite() != nil {
+		return
+	}
+	if c.nc.SetReadDeadline(time.Now().Add(limit)) != nil {
+		return
+	}
+	io.Copy(io.Discard, io.LimitReader(c.nc, bytes)) //nolint:errcheck // whatever comes is thrown away, errors included
+}

@@ -1,0 +1,92 @@
+package server
+
+import (
+	"net"
+	"sync"
+	"time"
+
+	"github.com/firstseen/firstseen/internal/wire"
+)
+
+// inbox reads a socket under the deadline that fits what is being waited for: the next frame's first byte, or the rest
+// of a frame that has begun. Time counts only while Read is called, so a server that does not read for a while blames
+// nobody for it.
+type inbox struct {
+	nc net.Conn
+
+	mu    sync.Mutex    // guards what follows and orders SetReadDeadline calls
+	idle  time.Duration // how long to wait for a frame's first byte; 0: for ever
+	begun time.Time     // when the current frame began; zero between frames
+	end   time.Time     // after this nothing is read; zero: no end
+	due   time.Time     // the deadline in force; zero: none
+}
+
+// Read implements io.Reader.
+func (in *inbox) Read(p []byte) (int, error) {
+	if err := in.arm(); err != nil {
+		return 0, err
+	}
+	return in.nc.Read(p)
+}
+
+func (in *inbox) arm() error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.due = time.Time{}
+	switch {
+	case !in.begun.IsZero():
+		in.due = in.begun.Add(wire.FrameTimeout)
+	case in.idle > 0:
+		in.due = time.Now().Add(in.idle)
+	}
+	in.due = earlier(in.due, in.end)
+	return in.nc.SetReadDeadline(in.due)
+}
+
+// earlier returns the earlier of two deadlines, of which zero means none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// patience sets how long to wait for a frame's first byte; 0 means for ever.
+func (in *inbox) patience(d time.Duration) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.idle = d
+}
+
+// begin and between mark where frames begin and end.
+func (in *inbox) begin()   { in.mark(time.Now()) }
+func (in *inbox) between() { in.mark(time.Time{}) }
+
+func (in *inbox) mark(t time.Time) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.begun = t
+}
+
+// stop ends all reading at t, also a Read that waits now. It does not fail when the socket is closed already.
+func (in *inbox) stop(t time.Time) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.end = earlier(in.end, t)
+	in.due = earlier(in.due, in.end)
+	in.nc.SetReadDeadline(in.due) //nolint:errcheck // a closed socket has nothing to stop
+}
+
+// stopped tells whether reading has ended by stop.
+func (in *inbox) stopped() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return !in.end.IsZero() && !time.Now().Before(in.end)
+}
+
+// inFrame tells whether a frame has begun and not ended.
+func (in *inbox) inFrame() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return !in.begun.IsZero()
+}

@@ -1,0 +1,311 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/firstseen/firstseen/internal/chain"
+	"github.com/firstseen/firstseen/internal/wire"
+	"github.com/firstseen/firstseen/schema"
+)
+
+// relay is a connection in relay mode.
+type relay struct {
+	*conn
+	out     outbox
+	hello   wire.Hello
+	session string
+
+	reportsFail bool // the last report was not taken; so that only changes are logged
+}
+
+func (r *relay) log() logrus.FieldLogger {
+	return r.conn.log().WithFields(logrus.Fields{"observer": r.hello.Observer, "session": r.session})
+}
+
+// errBye is the orderly end: the client has nothing more to say.
+var errBye = errors.New("bye")
+
+// serveRelay answers the HELLO, reads to the end and closes the connection without losing what was written. ctx ends
+// when the client's time to leave is over.
+func (c *conn) serveRelay(ctx context.Context, first []byte) {
+	r := &relay{conn: c, session: newSession()}
+	r.out.nc = c.nc
+	r.out.stop = func() { c.in.stop(time.Now()) }
+	crowd := c.srv.relays.Add(1)
+	defer c.srv.relays.Add(-1)
+
+	err := r.welcome(ctx, first, crowd)
+	if err == nil {
+		c.in.patience(wire.DeadAfter)
+		err = r.read(ctx)
+	}
+	r.finish(err)
+}
+
+func newSession() string {
+	var b [8]byte
+	rand.Read(b[:]) //nolint:errcheck // crypto/rand.Read never fails
+	return hex.EncodeToString(b[:])
+}
+
+// welcome answers a HELLO with W, or returns the fatal frame to answer instead.
+func (r *relay) welcome(ctx context.Context, first []byte, crowd int64) error {
+	hello, err := wire.ParseHello(first)
+	if err != nil {
+		r.srv.metrics.refused.WithLabelValues("hello").Inc()
+		return fatalOf(err)
+	}
+	r.hello = hello
+	if crowd > int64(r.srv.opt.MaxConns) {
+		return &wire.Fatal{Retry: true, Code: wire.CodeBusy, Text: "too many connections"}
+	}
+	ctx, cancel := context.WithTimeout(ctx, positionsTimeout)
+	defer cancel()
+	positions, err := r.srv.opt.Store.Positions(ctx, hello.Chains)
+	if err != nil {
+		r.log().WithError(err).Warn("positions unknown, observer sent away")
+		return &wire.Fatal{Retry: true, Code: wire.CodeStore, Text: "the store does not answer"}
+	}
+	content, err := wire.AppendWelcome(nil, r.welcomeOf(positions))
+	if err != nil {
+		r.log().WithError(err).Error("positions make no sense, observer sent away")
+		return &wire.Fatal{Retry: true, Code: wire.CodeStore, Text: "the store does not know its positions"}
+	}
+	if !r.becomeRelay(r, content) {
+		return &wire.Fatal{Retry: true, Code: wire.CodeBusy, Text: "shutting down"}
+	}
+	r.log().Info("observer connected")
+	return nil
+}
+
+func (r *relay) welcomeOf(positions []schema.Position) wire.Welcome {
+	return wire.Welcome{
+		Server:       r.srv.opt.Name,
+		Session:      r.session,
+		WindowFrames: wire.WindowFrames,
+		WindowBytes:  wire.WindowBytes,
+		MaxFrame:     wire.MaxFrame,
+		PingMillis:   int(wire.PingAfter.Milliseconds()),
+		DeadMillis:   int(wire.DeadAfter.Milliseconds()),
+		Chains:       positions,
+	}
+}
+
+// fatalOf turns a broken rule into the frame that says so. Breaking it again would not help, hence stop.
+func fatalOf(err error) *wire.Fatal {
+	var broken *wire.Error
+	if errors.As(err, &broken) {
+		return &wire.Fatal{Code: broken.Code, Text: broken.Text}
+	}
+	return &wire.Fatal{Code: wire.CodeProtocol, Text: err.Error()}
+}
+
+// read takes frames until there are no more. Its error is errBye, a *wire.Fatal, or one of next.
+func (r *relay) read(ctx context.Context) error {
+	for {
+		content, err := r.next()
+		if err == nil {
+			err = r.frame(ctx, content)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (r *relay) frame(ctx context.Context, content []byte) error {
+	kind, ok := kinds[wire.Type(content)]
+	if !ok {
+		kind = "unknown"
+	}
+	r.srv.metrics.frame("relay", kind, len(content))
+	switch wire.Type(content) {
+	case wire.TypeData:
+		return r.data(ctx, content)
+	case wire.TypeStatus:
+		return r.status(ctx, content)
+	case wire.TypePong:
+		return asFatal(wire.ParseBare(content, wire.TypePong))
+	case wire.TypeBye:
+		if err := wire.ParseBare(content, wire.TypeBye); err != nil {
+			return fatalOf(err)
+		}
+		return errBye
+	}
+	if wire.Skippable(content) {
+		return nil
+	}
+	return &wire.Fatal{Code: wire.CodeProtocol, Text: "frame is empty or of an unknown type"}
+}
+
+// kinds names the types of frames in metrics.
+var kinds = map[byte]string{
+	wire.TypeData: "data", wire.TypeStatus: "status", wire.TypePong: "pong", wire.TypeBye: "bye",
+}
+
+func asFatal(err error) error {
+	if err != nil {
+		return fatalOf(err)
+	}
+	return nil
+}
+
+// data takes one observation: into the window, through the checks, to the store. What fails a check is refused, and the
+// connection goes on.
+func (r *relay) data(ctx context.Context, content []byte) error {
+	n, ok := r.out.admit(len(content))
+	if !ok {
+		r.srv.metrics.refused.WithLabelValues("window").Inc()
+		return &wire.Fatal{Code: wire.CodeProtocol, Text: "window exceeded"}
+	}
+	offer, err := r.offerOf(content)
+	if err != nil {
+		r.refuse(n, err)
+		return nil
+	}
+	r.srv.print.line(r.peer, offer.Payload)
+	settled := r.srv.metrics.offered("relay", len(content))
+	err = r.srv.opt.Store.Offer(ctx, offer, func(s schema.Settlement) {
+		settled(s.Outcome)
+		r.settle(n, offer.Key, s)
+	})
+	if err != nil {
+		settled(schema.Unsettled)
+		r.out.lose()
+		r.log().WithError(err).Warn("observation not stored, observer sent away")
+		return &wire.Fatal{Retry: true, Code: wire.CodeStore, Text: "the store takes nothing now"}
+	}
+	return nil
+}
+
+// settle passes the store's answer on to the client.
+func (r *relay) settle(n uint64, key schema.Key, s schema.Settlement) {
+	switch s.Outcome {
+	case schema.Unsettled:
+		if r.out.lose() {
+			r.log().WithField("reason", s.Reason).Warn("the store left observations unsettled, observer sent away")
+		}
+	case schema.Refused:
+		r.log().WithFields(logrus.Fields{"key": key, "reason": s.Reason}).Warn("observation refused by the store")
+		r.srv.metrics.refused.WithLabelValues(string(wire.CodeData)).Inc()
+		r.out.settle(n, s.Outcome, &wire.Refusal{N: n, Code: wire.CodeData, Text: s.Reason})
+	default:
+		r.out.settle(n, s.Outcome, nil)
+	}
+}
+
+// refuse settles a frame that failed a check, without the store.
+func (r *relay) refuse(n uint64, err error) {
+	broken := fatalOf(err)
+	r.srv.metrics.refused.WithLabelValues(string(broken.Code)).Inc()
+	r.log().WithFields(logrus.Fields{"frame": n, "reason": broken.Text}).Warn("observation refused")
+	r.out.settle(n, schema.Refused, &wire.Refusal{N: n, Code: broken.Code, Text: broken.Text})
+}
+
+// offerOf checks a D frame and makes an offer of it that does not share content's memory. The key, number, parent and
+// time come from the header, which is hashed again: nobody can occupy a block's key without having its header.
+func (r *relay) offerOf(content []byte) (*schema.Offer, error) {
+	o, payload, err := wire.ParseData(content)
+	if err != nil {
+		return nil, err
+	}
+	header, err := chain.DecodeHeader(o.Header)
+	if err != nil {
+		return nil, &wire.Error{Code: wire.CodeHeader, Text: err.Error()}
+	}
+	if header.Hash != o.Hash {
+		return nil, &wire.Error{Code: wire.CodeHeader, Text: "the header hashes to " + header.Hash.String()}
+	}
+	return &schema.Offer{
+		Chain:        o.Chain,
+		Key:          header.Hash.Key(),
+		Header:       &header,
+		ContentType:  o.ContentType,
+		Payload:      bytes.Clone(payload),
+		Observer:     r.hello.Observer,
+		Node:         o.Node,
+		Origin:       o.Origin,
+		Server:       r.srv.opt.Name,
+		Remote:       r.remote(),
+		ObservedAt:   o.ObservedAt,
+		ReceivedAt:   r.srv.opt.Now().UTC(),
+		Transactions: o.Transactions,
+	}, nil
+}
+
+// status hands a report to the store. That the store does not take it is no reason to end the link: the next one says
+// the same and more.
+func (r *relay) status(ctx context.Context, content []byte) error {
+	report, err := wire.ParseStatus(content)
+	if err != nil {
+		return fatalOf(err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
+	defer cancel()
+	err = r.srv.opt.Store.Report(ctx, r.hello.Observer, report)
+	switch {
+	case err != nil && !r.reportsFail:
+		r.log().WithError(err).Warn("report not stored; further failures are not logged")
+	case err == nil && r.reportsFail:
+		r.log().Info("reports are stored again")
+	}
+	r.reportsFail = err != nil
+	return nil
+}
+
+// finish ends the connection: what is outstanding is waited for, then come the last acks and refusals and the fatal
+// frame if there is one, then a half-close and some reading on, since closing with unread input would destroy what was
+// just written.
+func (r *relay) finish(err error) {
+	fatal := r.fatal(err)
+	if why := r.out.settled(settleWait); fatal == nil {
+		fatal = why
+	}
+	log := r.log()
+	if fatal != nil {
+		r.srv.metrics.fatals.WithLabelValues(string(fatal.Code)).Inc()
+		log = log.WithField("reason", string(fatal.Code)+": "+fatal.Text)
+	}
+	if r.out.close(fatal) {
+		r.linger(lingerTime, bareLingerBytes)
+	}
+	log.Info("observer disconnected")
+}
+
+// fatal returns the frame that an end of reading calls for, nil for an orderly one.
+func (r *relay) fatal(err error) *wire.Fatal {
+	var fatal *wire.Fatal
+	if errors.As(err, &fatal) {
+		return fatal
+	}
+	if errors.Is(err, errBye) {
+		return nil
+	}
+	why := r.why(err)
+	switch why {
+	case whyTooLarge, whySyntax, whyTimeout, whyTruncated:
+		r.srv.metrics.refused.WithLabelValues(why).Inc()
+	case whyBroken:
+		r.out.fail() // nobody is left to be told
+	}
+	switch why {
+	case whyStopped:
+		return r.out.overdue()
+	case whyTooLarge:
+		return &wire.Fatal{Code: wire.CodeSize, Text: err.Error()}
+	case whySyntax:
+		return &wire.Fatal{Code: wire.CodeProtocol, Text: err.Error()}
+	case whySilence:
+		return &wire.Fatal{Retry: true, Code: wire.CodeTimeout, Text: "no word for " + wire.DeadAfter.String()}
+	case whyTimeout:
+		return &wire.Fatal{Retry: true, Code: wire.CodeTimeout, Text: "frame not complete after " + wire.FrameTimeout.String()}
+	}
+	return nil
+}

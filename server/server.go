@@ -1,0 +1,187 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Server takes frames from observers. It is made by New and run once by Run.
+type Server struct {
+	opt     Options
+	ln      net.Listener
+	metrics *metrics
+	print   *printer
+	state   atomic.Int32  // one of the states below
+	relays  atomic.Int64  // connections in relay mode
+	slots   chan struct{} // one element per open connection; while it is full, the kernel queues further ones
+
+	mu    sync.Mutex // guards conns and ends, and orders calls of Presence.Set
+	conns map[*conn]struct{}
+	ends  *ends          // nil until draining
+	wg    sync.WaitGroup // connections
+}
+
+// The states of a server, in order.
+const (
+	stateBound int32 = iota
+	stateServing
+	stateDraining
+)
+
+// ends is until when connections may live on while the server drains.
+type ends struct{ now, relay, bare time.Time }
+
+// Why a server is not ready.
+var (
+	ErrNotServing = errors.New("server: not serving yet")
+	ErrDraining   = errors.New("server: shutting down")
+)
+
+// New checks the options and listens. Nothing is accepted before Run.
+func New(o Options) (*Server, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	m, err := newMetrics(o.Registerer, o.Name)
+	if err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	ln, err := listen(o.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", o.Addr, err)
+	}
+	s := newServer(o, m)
+	s.ln = ln
+	return s, nil
+}
+
+func newServer(o Options, m *metrics) *Server {
+	return &Server{
+		opt: o, metrics: m, print: &printer{w: o.Print, log: o.Log},
+		slots: make(chan struct{}, o.MaxConns+o.MaxConns/8+1),
+		conns: map[*conn]struct{}{},
+	}
+}
+
+// Addr returns the address that the server listens on.
+func (s *Server) Addr() net.Addr { return s.ln.Addr() }
+
+// Ready tells whether the server accepts connections: nil, ErrNotServing or ErrDraining.
+func (s *Server) Ready(context.Context) error {
+	switch s.state.Load() {
+	case stateBound:
+		return ErrNotServing
+	case stateDraining:
+		return ErrDraining
+	}
+	return nil
+}
+
+// Run serves until ctx ends, and then drains: it stops being ready and accepting, tells relay clients to leave, reads
+// bare connections to their end, and returns when all connections are closed, after Drain, BareDrain and some seconds
+// at the latest. It returns nil then, or why it could not accept any more. The store must outlive Run.
+func (s *Server) Run(ctx context.Context) error {
+	work := context.WithoutCancel(ctx)
+	relayCtx, endRelay := context.WithCancel(work)
+	defer endRelay()
+	bareCtx, endBare := context.WithCancel(work)
+	defer endBare()
+
+	s.opt.Log.WithField("address", s.Addr().String()).Info("server listens")
+	s.state.Store(stateServing)
+	unhook := context.AfterFunc(ctx, func() { s.ln.Close() })
+	defer unhook()
+	err := s.accept(ctx, func(c *conn) { c.serve(relayCtx, bareCtx) })
+
+	s.drain(endRelay, endBare)
+	s.opt.Log.Info("server stopped")
+	return err
+}
+
+// accept takes connections until ctx ends, which closes the listener. Errors that pass, such as too many open files,
+// are waited out.
+func (s *Server) accept(ctx context.Context, serve func(*conn)) error {
+	var pause time.Duration
+	for {
+		select {
+		case s.slots <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
+		nc, err := s.ln.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				nc.Close()
+			}
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("accept connection: %w", err)
+		case err != nil:
+			if pause == 0 {
+				s.opt.Log.WithError(err).Error("cannot accept connections")
+			}
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			<-s.slots
+			wait(ctx, pause)
+			continue
+		}
+		pause = 0
+		s.handle(nc, serve)
+	}
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// handle serves one connection, which holds a slot, on a goroutine of its own, which drain waits for.
+func (s *Server) handle(nc net.Conn, serve func(*conn)) {
+	c := newConn(s, nc)
+	s.add(c)
+	s.wg.Go(func() {
+		defer func() { <-s.slots }()
+		defer s.remove(c)
+		serve(c)
+	})
+}
+
+func (s *Server) add(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns[c] = struct{}{}
+	s.metrics.connections.Inc()
+	s.opt.Presence.Set(len(s.conns))
+	if s.ends != nil {
+		c.drain(*s.ends)
+	}
+}
+
+func (s *Server) remove(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+	s.metrics.connections.Dec()
+	s.opt.Presence.Set(len(s.conns))
+}
+
+// firstFrame is how long a new connection may take until its first frame begins.
+func (s *Server) firstFrame() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.conns) > s.opt.MaxConns {
+		return min(s.opt.FirstFrame, crowdedFirst)
+	}
+	return s.opt.FirstFrame
+}

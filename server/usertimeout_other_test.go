@@ -1,0 +1,5 @@
+//go:build !linux
+
+package server
+
+func userTimeoutOf(int) int { return -1 }
