@@ -24,6 +24,7 @@ type fakeStore struct {
 	reportErr error
 	positions []schema.Position
 	posErr    error
+	follow    bool // the position is the block stored last
 
 	queue chan pending
 	idle  sync.WaitGroup
@@ -88,6 +89,10 @@ func (f *fakeStore) settle(i int, o *schema.Offer) schema.Settlement {
 		return schema.Settlement{Outcome: schema.Duplicate}
 	}
 	f.seen[o.Key] = true
+	if f.follow && o.Header != nil {
+		point := schema.Point{Number: o.Header.Number, Hash: o.Header.Hash}
+		f.positions = []schema.Position{{Chain: o.Chain, Point: point}}
+	}
 	return schema.Settlement{Outcome: schema.First}
 }
 
