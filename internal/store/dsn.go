@@ -61,7 +61,7 @@ func parseDSN(dsn string) (source, error) {
 // parseSQLite takes what follows "sqlite:", as a URL with an empty host or as a bare path.
 func parseSQLite(rest string) (source, error) {
 	path := strings.TrimPrefix(rest, "//")
-	if path == "" || path == "/" || strings.ContainsAny(path, "?#") {
+	if path == "" || path == "/" || strings.Contains(path, "?") {
 		return source{}, errors.New("SQLite database not understood: want sqlite:///path/to/file without parameters")
 	}
 	path, err := filepath.Abs(path)

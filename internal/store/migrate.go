@@ -2,14 +2,15 @@ package store
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"log/slog"
+	"net/url"
 	"time"
 
 	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
+	"modernc.org/sqlite"
 
 	"github.com/firstseen/firstseen/schema"
 )
@@ -35,29 +36,28 @@ func (s *Store) Migrate(ctx context.Context) error {
 
 // Ready tells whether the store can take offers: the database answers, and its tables are as this program needs them.
 // Tables of a newer program are accepted, because migrations only ever add.
+//
+// It is also red while commits fail, so that a stall is never silent.
 func (s *Store) Ready(ctx context.Context) error {
 	if err := s.pool.PingContext(ctx); err != nil {
 		return fmt.Errorf("reach %s: %w", s.source, err)
 	}
-	want, err := s.wantVersion()
-	if err != nil {
-		return err
-	}
 	var have int64
-	err = s.db.WithContext(ctx).Table(goose.DefaultTablename).Select("COALESCE(MAX(version_id), 0)").Scan(&have).Error
-	if err != nil || have < want {
-		return fmt.Errorf("%s is at version %d of its tables, this program needs %d: %w", s.source, have, want, ErrNotMigrated)
+	err := s.db.WithContext(ctx).Table(goose.DefaultTablename).Select("COALESCE(MAX(version_id), 0)").Scan(&have).Error
+	if err != nil || have < s.version {
+		return fmt.Errorf("%s is at version %d of its tables, this program needs %d: %w",
+			s.source, have, s.version, ErrNotMigrated)
+	}
+	if stall := s.stall.Load(); stall != nil {
+		return fmt.Errorf("%s has taken no commit since %s: %w", s.source, stall.since.UTC().Format(time.RFC3339), stall.err)
 	}
 	return nil
 }
 
-func (s *Store) wantVersion() (int64, error) {
-	provider, err := s.migrations()
-	if err != nil {
-		return 0, err
-	}
+// latestVersion is the version of the tables that the migrations lead to.
+func latestVersion(provider *goose.Provider) int64 {
 	sources := provider.ListSources()
-	return sources[len(sources)-1].Version, nil
+	return sources[len(sources)-1].Version
 }
 
 func (s *Store) migrations() (*goose.Provider, error) {
@@ -65,29 +65,73 @@ func (s *Store) migrations() (*goose.Provider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read migrations: %w", err)
 	}
-	locker, err := s.locker()
-	if err != nil {
-		return nil, err
-	}
-	gooseDialect := goose.DialectMySQL
-	if s.dialect == dialectSQLite {
-		gooseDialect = goose.DialectSQLite3
-	}
 	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true)}
-	if locker != nil {
-		options = append(options, goose.WithLocker(locker))
+	gooseDialect := goose.DialectSQLite3
+	switch {
+	case s.dialect == dialectMySQL:
+		gooseDialect = goose.DialectMySQL
+		options = append(options, goose.WithSessionLocker(namedLock{}))
+	case s.source.path != "": // nobody else can see a database in memory
+		options = append(options, goose.WithLocker(&fileLock{path: s.source.path + "-migrate"}))
 	}
 	return goose.NewProvider(gooseDialect, s.pool, files, options...)
 }
 
-// locker keeps two processes from migrating at once.
-func (s *Store) locker() (lock.Locker, error) {
-	if s.dialect == dialectMySQL {
-		return lock.NewMySQLTableLocker(
-			lock.WithTableLockTimeout(250*time.Millisecond, 1200),
-			lock.WithTableUnlockTimeout(250*time.Millisecond, 40),
-			lock.WithTableLogger(slog.New(slog.NewTextHandler(io.Discard, nil))),
-		)
+// namedLock keeps two processes from migrating one MySQL database at once. The server gives it up with the connection,
+// so that unlike a lock row it cannot outlive its holder.
+type namedLock struct{}
+
+// SessionLock implements lock.SessionLocker.
+func (namedLock) SessionLock(ctx context.Context, conn *sql.Conn) error {
+	const patience = 30 // times 10 s, which is below the connection's read timeout
+	for range patience {
+		var got sql.NullInt64
+		err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(CONCAT('firstseen-', MD5(DATABASE())), 10)").Scan(&got)
+		if err != nil {
+			return fmt.Errorf("lock migrations: %w", err)
+		}
+		if got.Int64 == 1 {
+			return nil
+		}
 	}
-	return nil, nil
+	return errors.New("lock migrations: another process has held the lock for five minutes")
+}
+
+// SessionUnlock implements lock.SessionLocker.
+func (namedLock) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
+	_, err := conn.ExecContext(ctx, "DO RELEASE_LOCK(CONCAT('firstseen-', MD5(DATABASE())))")
+	return err
+}
+
+// fileLock is a lock between processes on one machine: an exclusive transaction on an empty SQLite database beside the
+// real one. It ends with its holder, too. The file stays, because deleting a lock file races.
+type fileLock struct {
+	path string
+	pool *sql.DB
+	tx   *sql.Tx
+}
+
+// Lock implements lock.Locker.
+func (l *fileLock) Lock(ctx context.Context, _ *sql.DB) error {
+	file := url.URL{Scheme: "file", OmitHost: true, Path: l.path, RawQuery: "_txlock=exclusive&_busy_timeout=200"}
+	connector, err := sqlite.NewConnector(file.String())
+	if err != nil {
+		return fmt.Errorf("lock %s: %w", l.path, err)
+	}
+	l.pool = sql.OpenDB(connector)
+	for {
+		l.tx, err = l.pool.BeginTx(ctx, nil)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil || !busy(err) {
+			_ = l.pool.Close()
+			return fmt.Errorf("lock %s: %w", l.path, err)
+		}
+	}
+}
+
+// Unlock implements lock.Locker.
+func (l *fileLock) Unlock(context.Context, *sql.DB) error {
+	return errors.Join(l.tx.Rollback(), l.pool.Close())
 }

@@ -1,5 +1,7 @@
 package store
 
+import "github.com/firstseen/firstseen/schema"
+
 // The tables as gorm sees them. Times are microseconds since 1970 UTC, hashes and addresses hex digits without 0x.
 
 type recordRow struct {
@@ -94,3 +96,14 @@ type counterRow struct {
 }
 
 func (counterRow) TableName() string { return "feed_counter" }
+
+// blockRow is what the judge needs of a block.
+type blockRow struct {
+	ID     uint64
+	Key    string
+	Number uint64
+	Parent string
+	Status schema.Status
+}
+
+func (blockRow) TableName() string { return "records" }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -50,6 +52,13 @@ type Store struct {
 	log     logrus.FieldLogger
 	now     func() time.Time
 
+	version int64 // of the tables that this program needs
+	metrics *metrics
+	queue   *queue
+	stall   atomic.Pointer[stall] // nil while commits succeed
+	turn    chan struct{}         // holds the one writer of SQLite; nil for MySQL
+	steady  bool                  // Options.Now was given: it is also the clock that servers compare by
+
 	migrating sync.Mutex // one Migrate at a time in this process
 }
 
@@ -78,6 +87,12 @@ func open(ctx context.Context, opts Options, src source, connector driver.Connec
 	if s.now == nil {
 		s.now = time.Now
 	}
+	if s.dialect == dialectSQLite {
+		s.turn = make(chan struct{}, 1)
+	}
+	s.steady = opts.Now != nil
+	s.metrics = newMetrics(opts.Registerer)
+	s.queue = newQueue(cmp.Or(opts.QueueRows, defaultQueueRows), int64(cmp.Or(opts.QueueBytes, defaultQueueBytes)))
 	s.pool = newPool(src, connector)
 	if err := s.pool.PingContext(ctx); err != nil {
 		_ = s.pool.Close()
@@ -86,12 +101,20 @@ func open(ctx context.Context, opts Options, src source, connector driver.Connec
 	var err error
 	s.db, err = gorm.Open(src.dialect.dialector(s.pool), &gorm.Config{
 		SkipDefaultTransaction: true,
+		QueryFields:            true,           // never SELECT *, which drags payloads along
 		Logger:                 logger.Discard, // errors are returned, and logged by whoever decides on them
 	})
 	if err != nil {
 		_ = s.pool.Close()
 		return nil, fmt.Errorf("open %s: %w", src, err)
 	}
+	provider, err := s.migrations()
+	if err != nil {
+		_ = s.pool.Close()
+		return nil, err
+	}
+	s.version = latestVersion(provider)
+	s.warnDurability(ctx)
 	return s, nil
 }
 
@@ -118,23 +141,44 @@ func newPool(src source, connector driver.Connector) *sql.DB {
 func (s *Store) Close() error { return s.pool.Close() }
 
 // Run commits what Offer queues, until ctx ends; then everything still queued is settled as schema.Unsettled. A
-// database that fails is retried for as long as it takes.
+// database that fails is retried for as long as it takes. Call it once.
 func (s *Store) Run(ctx context.Context) error {
-	<-ctx.Done()
+	c := &committer{store: s, stmts: statements{}}
+	defer c.stmts.close()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-s.queue.ready:
+			c.settle(ctx, s.queue.take())
+		}
+	}
+	for _, p := range s.queue.close() {
+		s.queue.settle(p, schema.Settlement{Outcome: schema.Unsettled, Reason: ErrStopped.Error()})
+	}
 	return nil
 }
 
-// Offer queues one observation or bare payload and blocks while the queue is full. Once it has returned nil, done is
-// called exactly once, from Run, after the database has committed; it must not block. After an error, ctx's or
-// ErrStopped, done is never called. The offer must not be changed until then.
+// Offer queues one observation or bare payload and blocks while the queue is full, which it stays while the database
+// fails: nothing is dropped. Once it has returned nil, done is called exactly once, from Run, after the database has
+// committed; it must not block. After an error, ctx's or ErrStopped, done is never called. The offer must not be
+// changed before done is called.
 func (s *Store) Offer(ctx context.Context, offer *schema.Offer, done func(schema.Settlement)) error {
-	return ErrStopped
+	return s.queue.put(ctx, newPending(offer, done))
 }
-
-// Report takes what an observer knows besides blocks and judges the chains that it speaks of.
-func (s *Store) Report(ctx context.Context, observer string, r schema.Report) error { return nil }
 
 // Positions tells how far each of the given chains is stored without a gap; chains without a block are left out.
 func (s *Store) Positions(ctx context.Context, chains []uint64) ([]schema.Position, error) {
-	return nil, nil
+	var rows []chainRow
+	if err := s.db.WithContext(ctx).Where("chain IN ?", chains).Order("chain").Find(&rows).Error; err != nil {
+		return nil, fmt.Errorf("read positions: %w", err)
+	}
+	positions := make([]schema.Position, 0, len(rows))
+	for _, c := range rows {
+		hash, err := schema.Key(c.HeadKey).Hash()
+		if err != nil {
+			return nil, fmt.Errorf("read positions: head of chain %d: %w", c.Chain, err)
+		}
+		positions = append(positions, schema.Position{Chain: c.Chain, Point: schema.Point{Number: c.HeadNumber, Hash: hash}})
+	}
+	return positions, nil
 }

@@ -1,0 +1,56 @@
+package store
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are the store's own; queue depth is read when scraped.
+type metrics struct {
+	offers   *prometheus.CounterVec
+	commit   prometheus.Histogram
+	failures prometheus.Counter
+	switches prometheus.Counter
+	halts    prometheus.Counter
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	m := &metrics{
+		offers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "firstseen_store_offers_total", Help: "Offers settled, by outcome.",
+		}, []string{"outcome"}),
+		commit: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "firstseen_store_commit_seconds", Help: "Time that the transaction of one batch took.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
+		}),
+		failures: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "firstseen_store_failures_total", Help: "Transactions that failed and were retried.",
+		}),
+		switches: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "firstseen_store_switches_total", Help: "Changes of a chain's branch by the judge.",
+		}),
+		halts: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "firstseen_store_halts_total", Help: "Chains halted because something contradicts a finalized block.",
+		}),
+	}
+	if r != nil {
+		m.offers = register(r, m.offers)
+		m.commit = register(r, m.commit)
+		m.failures = register(r, m.failures)
+		m.switches = register(r, m.switches)
+		m.halts = register(r, m.halts)
+	}
+	return m
+}
+
+// register returns the collector that is in force: two stores of one process share theirs.
+func register[C prometheus.Collector](r prometheus.Registerer, c C) C {
+	var already prometheus.AlreadyRegisteredError
+	if errors.As(r.Register(c), &already) {
+		if same, ok := already.ExistingCollector.(C); ok {
+			return same
+		}
+	}
+	return c
+}
