@@ -18,17 +18,17 @@ func (s *Store) FeedSeq(ctx context.Context) (uint64, error) {
 }
 
 // Tally counts what the feed rows after seq add up to, at most limit rows. The feed has no gaps and its rows commit in
-// order, so tallies of adjoining ranges add up to exact totals without ever counting a table twice.
+// order, so tallies of adjoining ranges add up to exact totals without ever counting a table twice. A feed that ends
+// before seq, which is another database's, gives an empty tally up to its end.
 func (s *Store) Tally(ctx context.Context, seq, limit uint64) (schema.Tally, error) {
 	last, err := s.FeedSeq(ctx)
 	if err != nil {
 		return schema.Tally{}, err
 	}
-	t := schema.Tally{Seq: seq, Blocks: map[uint64]uint64{}, First: map[string]uint64{}}
+	t := schema.Tally{Seq: min(last, seq+limit), Blocks: map[uint64]uint64{}, First: map[string]uint64{}}
 	if last <= seq {
 		return t, nil
 	}
-	t.Seq = min(last, seq+limit)
 	if err := s.tallyRecords(ctx, seq, &t); err != nil {
 		return schema.Tally{}, err
 	}
