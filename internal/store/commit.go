@@ -81,8 +81,7 @@ func (c *committer) settle(ctx context.Context, batch []*pending) {
 		c.answer(ctx, good, answers)
 	}
 	for _, p := range batch {
-		c.store.metrics.offers.WithLabelValues(answers[p].Outcome.String()).Inc()
-		c.store.queue.settle(p, answers[p])
+		c.store.settle(p, answers[p])
 	}
 }
 
@@ -187,10 +186,10 @@ func (c *committer) attempt(ctx context.Context, entries []*entry, lost bool) er
 		if err != nil || held {
 			return err
 		}
-		if err := c.publish(tx, entries); err != nil {
+		if err := s.countClients(tx, entries); err != nil {
 			return err
 		}
-		return s.countClients(tx, entries)
+		return c.publish(tx, entries)
 	})
 }
 

@@ -102,6 +102,7 @@ func finishMySQL(cfg *mysql.Config) (source, error) {
 	cfg.InterpolateParams = true
 	cfg.MultiStatements = false
 	cfg.AllowAllFiles = false
+	cfg.MaxAllowedPacket = 0  // ask the server, so that what it would cut the connection for is refused before
 	cfg.RejectReadOnly = true // a demoted primary: reconnect until the name leads to the new one
 	cfg.Collation = "utf8mb4_bin"
 	cfg.Timeout = orDuration(cfg.Timeout, 5*time.Second)

@@ -6,9 +6,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are the store's own; queue depth is read when scraped.
+// metrics are the store's own.
 type metrics struct {
 	offers   *prometheus.CounterVec
+	queued   prometheus.Gauge
 	commit   prometheus.Histogram
 	failures prometheus.Counter
 	switches prometheus.Counter
@@ -20,6 +21,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		offers: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "firstseen_store_offers_total", Help: "Offers settled, by outcome.",
 		}, []string{"outcome"}),
+		queued: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "firstseen_store_queued_offers", Help: "Offers not settled yet, those that wait for room in the queue too.",
+		}),
 		commit: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "firstseen_store_commit_seconds", Help: "Time that the transaction of one batch took.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
@@ -36,6 +40,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	if r != nil {
 		m.offers = register(r, m.offers)
+		m.queued = register(r, m.queued)
 		m.commit = register(r, m.commit)
 		m.failures = register(r, m.failures)
 		m.switches = register(r, m.switches)

@@ -37,7 +37,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 // Ready tells whether the store can take offers: the database answers, and its tables are as this program needs them.
 // Tables of a newer program are accepted, because migrations only ever add.
 //
-// It is also red while commits fail, so that a stall is never silent.
+// It also fails once commits have failed for two seconds, so that a stall is never silent.
 func (s *Store) Ready(ctx context.Context) error {
 	if err := s.pool.PingContext(ctx); err != nil {
 		return fmt.Errorf("reach %s: %w", s.source, err)
@@ -48,7 +48,7 @@ func (s *Store) Ready(ctx context.Context) error {
 		return fmt.Errorf("%s is at version %d of its tables, this program needs %d: %w",
 			s.source, have, s.version, ErrNotMigrated)
 	}
-	if stall := s.stall.Load(); stall != nil {
+	if stall := s.stall.Load(); stall != nil && time.Since(stall.since) > stallAfter {
 		return fmt.Errorf("%s has taken no commit since %s: %w", s.source, stall.since.UTC().Format(time.RFC3339), stall.err)
 	}
 	return nil

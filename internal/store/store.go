@@ -153,9 +153,15 @@ func (s *Store) Run(ctx context.Context) error {
 		}
 	}
 	for _, p := range s.queue.close() {
-		s.queue.settle(p, schema.Settlement{Outcome: schema.Unsettled, Reason: ErrStopped.Error()})
+		s.settle(p, schema.Settlement{Outcome: schema.Unsettled, Reason: ErrStopped.Error()})
 	}
 	return nil
+}
+
+func (s *Store) settle(p *pending, answer schema.Settlement) {
+	s.metrics.offers.WithLabelValues(answer.Outcome.String()).Inc()
+	s.metrics.queued.Dec()
+	s.queue.settle(p, answer)
 }
 
 // Offer queues one observation or bare payload and blocks while the queue is full, which it stays while the database
@@ -163,7 +169,12 @@ func (s *Store) Run(ctx context.Context) error {
 // committed; it must not block. After an error, ctx's or ErrStopped, done is never called. The offer must not be
 // changed before done is called.
 func (s *Store) Offer(ctx context.Context, offer *schema.Offer, done func(schema.Settlement)) error {
-	return s.queue.put(ctx, newPending(offer, done))
+	s.metrics.queued.Inc()
+	err := s.queue.put(ctx, newPending(offer, done))
+	if err != nil {
+		s.metrics.queued.Dec()
+	}
+	return err
 }
 
 // Positions tells how far each of the given chains is stored without a gap; chains without a block are left out.

@@ -61,30 +61,34 @@ func lateCancel(parent context.Context, grace time.Duration) (context.Context, c
 	return ctx, func() { stop(); cancel() }
 }
 
+// stallAfter is how long commits must have failed before Ready says so: a deadlock or two is nobody's business.
+const stallAfter = 2 * time.Second
+
 // stall is a failure that lasts: commits have failed since then.
 type stall struct {
 	since time.Time
 	err   error
+	told  bool // the log knows
 }
 
-// stalled notes a failed transaction and logs the first of a row.
+// stalled notes a failed transaction; the log hears of the first in a row that is not a passing one.
 func (s *Store) stalled(err error) {
 	s.metrics.failures.Inc()
-	was := s.stall.Load()
-	now := &stall{since: s.now(), err: err}
-	if was != nil {
-		now.since = was.since
+	now := &stall{since: time.Now(), err: err}
+	if was := s.stall.Load(); was != nil {
+		now.since, now.told = was.since, was.told
 	}
-	s.stall.Store(now)
-	if was == nil && !passing(err) {
+	if !now.told && !passing(err) {
+		now.told = true
 		s.log.WithError(err).Error("store cannot commit, will try until it can")
 	}
+	s.stall.Store(now)
 }
 
 // recovered notes a commit.
 func (s *Store) recovered() {
 	was := s.stall.Swap(nil)
-	if was != nil && !passing(was.err) {
+	if was != nil && was.told {
 		s.log.WithField("since", was.since.UTC()).Info("store commits again")
 	}
 }

@@ -4,7 +4,7 @@
 
 -- +goose Up
 CREATE TABLE IF NOT EXISTS records (
-  id            INTEGER PRIMARY KEY AUTOINCREMENT,
+  id            INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
   chain         INTEGER NOT NULL,
   "key"         TEXT NOT NULL CHECK (length("key") = 64),
   number        INTEGER NULL,

@@ -3,7 +3,7 @@
 
 -- +goose Up
 CREATE TABLE IF NOT EXISTS transactions (
-  id         INTEGER PRIMARY KEY,
+  id         INTEGER NOT NULL PRIMARY KEY,
   chain      INTEGER NOT NULL,
   block      TEXT NOT NULL CHECK (length(block) = 64),
   hash       TEXT NOT NULL CHECK (length(hash) = 64),
