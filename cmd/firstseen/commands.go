@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/firstseen/firstseen/internal/store"
+)
+
+// command builds a cobra command that puts parts together, runs them and closes them again.
+func command(use, short, long string, environ []string, assemble func(context.Context, *cobra.Command, *parts) error) *cobra.Command {
+	return &cobra.Command{Use: use, Short: short, Long: long, RunE: func(cmd *cobra.Command, _ []string) error {
+		p, err := newParts(cmd, environ)
+		if err != nil {
+			return err
+		}
+		if err := assemble(cmd.Context(), cmd, p); err != nil {
+			_ = p.close() // the error that kept it from starting is the one to tell
+			return err
+		}
+		return p.run(cmd.Context())
+	}}
+}
+
+func clientCommand(environ []string) *cobra.Command {
+	cmd := command("client", "Observe nodes and relay their blocks to servers",
+		`Polls Ethereum nodes for their latest block, renders every new one from a template and pushes it to a server. Skipped
+heights and the branch of a reorganisation are fetched, headers are hashed again, and a block is kept until a server
+has acknowledged it.`, environ,
+		func(ctx context.Context, _ *cobra.Command, p *parts) error {
+			if _, err := p.addClient(p.config.Client.Server); err != nil {
+				return err
+			}
+			return p.addAdmin(ctx)
+		})
+	cmd.Example = `  firstseen client --node http://127.0.0.1:8545 --server relay.example:9999
+  firstseen client --node a=http://10.0.0.1:8545 --node b=http://10.0.0.2:8545 --server 10.0.1.1:9999 --server 10.0.1.2:9999
+  firstseen client --bare --server original.example:9999`
+	flags := cmd.Flags()
+	observerFlags(flags)
+	flags.StringSlice("server", defaults().Client.Server, "host:port of a server; give it again for more")
+	bind(flags, "server", "client.server")
+	flags.Bool("bare", false, "speak to an original netstring server: one frame per connection, no acknowledgements")
+	bind(flags, "bare", "client.bare")
+	adminFlag(flags)
+	demoEndpointFlags(flags)
+	return cmd
+}
+
+func observerFlags(flags *pflag.FlagSet) {
+	d := defaults().Client
+	flags.StringSlice("node", d.Node, "JSON-RPC URL of a node, or name=URL; give it again for the next to fall back on")
+	bind(flags, "node", "client.node")
+	flags.Duration("poll", d.Poll, "time between looks at the latest block")
+	bind(flags, "poll", "client.poll")
+	flags.String("template", d.Template, "block.html, block.json, block.txt, or the path of your own")
+	bind(flags, "template", "client.template")
+	flags.String("receipts", d.Receipts, "auto: gas used, status and created contract of transactions; off: do without")
+	bind(flags, "receipts", "client.receipts")
+	flags.Uint64("backfill", d.Backfill, "most blocks to fetch after a pause; older ones are reported as a gap")
+	bind(flags, "backfill", "client.backfill")
+	flags.String("name", "", "name of this observer (default: the machine's)")
+	bind(flags, "name", "client.name")
+}
+
+func adminFlag(flags *pflag.FlagSet) {
+	flags.String("admin", "", "host:port for /livez, /readyz, /metrics and /debug/pprof (default: none)")
+	bind(flags, "admin", "admin")
+}
+
+func dbFlag(flags *pflag.FlagSet) {
+	flags.String("db", defaults().DB, "sqlite:///path, memory, or mysql://user:password@host:port/name")
+	bind(flags, "db", "db")
+}
+
+func redisFlag(flags *pflag.FlagSet) {
+	flags.String("redis", "", "redis://host:port/db for connection counts across processes (default: none)")
+	bind(flags, "redis", "redis")
+}
+
+func serverCommand(environ []string) *cobra.Command {
+	cmd := command("server", "Take blocks from observers and store each once",
+		`Listens for observers, relay and bare ones on the same port, and acknowledges a block once it is committed. Any
+number of servers may share one database.`, environ,
+		func(ctx context.Context, cmd *cobra.Command, p *parts) error {
+			board, err := p.board()
+			if err != nil {
+				return err
+			}
+			s, err := p.openStore(ctx, false)
+			if err != nil {
+				return err
+			}
+			if _, err := p.addServer(s, board, cmd.OutOrStdout()); err != nil {
+				return err
+			}
+			return p.addAdmin(ctx)
+		})
+	cmd.Example = `  firstseen server --listen :9999 --db mysql://firstseen@db.example/firstseen --redis redis://cache.example:6379/0
+  firstseen server --print`
+	flags := cmd.Flags()
+	flags.String("name", "", "name of this server, unique among them (default: the machine's)")
+	bind(flags, "name", "server.name")
+	listenFlag(flags, "server.listen", defaults().Server.Listen)
+	ingestFlags(flags)
+	dbFlag(flags)
+	redisFlag(flags)
+	adminFlag(flags)
+	demoServerFlags(flags)
+	return cmd
+}
+
+func listenFlag(flags *pflag.FlagSet, key, value string) {
+	flags.String("listen", value, "host:port to listen on")
+	bind(flags, "listen", key)
+}
+
+func ingestFlags(flags *pflag.FlagSet) {
+	d := defaults().Server
+	flags.Bool("print", false, "print every payload to standard output as DATA - ip:port - payload")
+	bind(flags, "print", "server.print")
+	flags.Int("connections", d.Connections, "most connections at once")
+	bind(flags, "connections", "server.connections")
+	flags.Duration("drain", d.Drain, "time for observers to move elsewhere when this server ends")
+	bind(flags, "drain", "server.drain")
+}
+
+func statsCommand(environ []string) *cobra.Command {
+	cmd := command("stats", "Serve the stats API", `Serves totals, blocks, connection counts, health and metrics over HTTP.`, environ,
+		func(ctx context.Context, _ *cobra.Command, p *parts) error {
+			board, err := p.board()
+			if err != nil {
+				return err
+			}
+			s, err := p.openStore(ctx, false)
+			if err != nil {
+				return err
+			}
+			if _, err := p.addStats(ctx, s, board); err != nil {
+				return err
+			}
+			return p.addAdmin(ctx)
+		})
+	flags := cmd.Flags()
+	listenFlag(flags, "stats.listen", defaults().Stats.Listen)
+	dbFlag(flags)
+	redisFlag(flags)
+	adminFlag(flags)
+	return cmd
+}
+
+func upCommand(environ []string) *cobra.Command {
+	cmd := command("up", "Run observer, server and stats API in one process",
+		`Runs everything against the given nodes: a SQLite file as the database unless --db says otherwise, brought up to date
+by itself, and no other service.`, environ, assembleUp)
+	cmd.Example = `  firstseen up --node http://127.0.0.1:8545
+  firstseen up --node http://127.0.0.1:8545 --db memory --stats-listen 127.0.0.1:0`
+	flags := cmd.Flags()
+	observerFlags(flags)
+	listenFlag(flags, "server.listen", defaults().Server.Listen)
+	flags.String("stats-listen", defaults().Stats.Listen, "host:port of the stats API")
+	bind(flags, "stats-listen", "stats.listen")
+	ingestFlags(flags)
+	dbFlag(flags)
+	redisFlag(flags)
+	adminFlag(flags)
+	return cmd
+}
+
+func assembleUp(ctx context.Context, cmd *cobra.Command, p *parts) error {
+	board, err := p.board()
+	if err != nil {
+		return err
+	}
+	s, err := p.openStore(ctx, true)
+	if err != nil {
+		return err
+	}
+	srv, err := p.addServer(s, board, cmd.OutOrStdout())
+	if err != nil {
+		return err
+	}
+	if _, err := p.addClient([]string{srv.Addr().String()}); err != nil {
+		return err
+	}
+	if _, err := p.addStats(ctx, s, board); err != nil {
+		return err
+	}
+	return p.addAdmin(ctx)
+}
+
+func migrateCommand(environ []string) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "migrate",
+		Short: "Create the tables, or bring them up to date",
+		Long: `Applies the migrations that the database lacks, under a lock, so that it may run anywhere and any number of times.
+Migrations only go forward.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			p, err := newParts(cmd, environ)
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Minute)
+			defer cancel()
+			s, err := store.Open(ctx, store.Options{DSN: p.config.DB, Log: p.log})
+			if err != nil {
+				return fmt.Errorf("%w (the database is set by --db)", err)
+			}
+			defer s.Close()
+			if err := s.Migrate(ctx); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), "database is up to date")
+			return err
+		},
+	}
+	dbFlag(cmd.Flags())
+	return cmd
+}

@@ -1,0 +1,99 @@
+// Command firstseen is the one production binary: observer, server, stats API, or all of them in one process.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set by the linker for released builds.
+var version = "dev"
+
+// Exit codes, as --help states them.
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is main without the process: tests call it.
+func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	root := rootCommand(environ)
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintln(stderr, "firstseen:", oneLine(err))
+	var usage usageError
+	if errors.As(err, &usage) {
+		return exitUsage
+	}
+	return exitFailure
+}
+
+func rootCommand(environ []string) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "firstseen",
+		Short: "Relay Ethereum blocks from unreliable nodes: every block stored once, by whoever saw it first",
+		Long: `Observers (firstseen client) poll Ethereum nodes and push every new block to servers (firstseen server), which
+store it once under its hash. The stats API (firstseen stats) tells what happened. "firstseen up" runs all three in
+one process.
+
+Every setting can come from a flag, the environment (FIRSTSEEN_SECTION__KEY, or ..._FILE naming a file that holds the
+value), a YAML file (--config), or its default, in this order; "firstseen config dump" shows the result.
+
+Exit codes: 0 success, 1 failure at run time, 2 wrong usage or configuration.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usagef("%v; see `%s --help`", err, cmd.CommandPath())
+	})
+	flags := root.PersistentFlags()
+	flags.String("config", "", "YAML file with settings")
+	flags.String("log-level", "info", "trace, debug, info, warn or error")
+	bind(flags, "log-level", "log.level")
+	flags.String("log-format", "auto", "text, json, or auto: text on a terminal, else json")
+	bind(flags, "log-format", "log.format")
+	demoCommonFlags(flags)
+	for _, build := range []func([]string) *cobra.Command{clientCommand, serverCommand, statsCommand, upCommand,
+		migrateCommand, configCommand, healthcheckCommand} {
+		root.AddCommand(build(environ))
+	}
+	root.AddCommand(versionCommand())
+	strictArgs(root)
+	return root
+}
+
+// strictArgs makes a stray argument a usage error that names it, on every command that takes none.
+func strictArgs(cmd *cobra.Command) {
+	if cmd.Args == nil || cmd == cmd.Root() {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("unknown argument %q for `%s`; see `%[2]s --help`", args[0], cmd.CommandPath())
+			}
+			return nil
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		strictArgs(sub)
+	}
+}

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+
+	"github.com/firstseen/firstseen/client"
+	"github.com/firstseen/firstseen/internal/lifecycle"
+	"github.com/firstseen/firstseen/internal/presence"
+	"github.com/firstseen/firstseen/internal/store"
+	"github.com/firstseen/firstseen/server"
+	"github.com/firstseen/firstseen/statsapi"
+	"github.com/firstseen/firstseen/templates"
+)
+
+// parts is what one process is put together from. Add them in the order in which they depend on each other; run ends
+// them the other way round.
+type parts struct {
+	config   Config
+	log      *logrus.Logger
+	registry *prometheus.Registry
+	group    lifecycle.Group
+	checks   []statsapi.Check
+	opened   []io.Closer // closed after the group has ended, last opened first
+}
+
+// newParts loads and checks the configuration of cmd.
+func newParts(cmd *cobra.Command, environ []string) (*parts, error) {
+	c, err := load(cmd.Flags(), environ)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	log, err := newLog(c.Log, cmd.ErrOrStderr())
+	if err != nil {
+		return nil, err
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return &parts{config: c, log: log, registry: registry}, nil
+}
+
+// run serves until ctx ends or a part fails, then closes what was opened.
+func (p *parts) run(ctx context.Context) error {
+	return errors.Join(p.group.Run(ctx), p.close())
+}
+
+// close is for a process that could not be put together; run calls it otherwise.
+func (p *parts) close() error {
+	var errs []error
+	for i := len(p.opened) - 1; i >= 0; i-- {
+		errs = append(errs, p.opened[i].Close())
+	}
+	p.opened = nil
+	return errors.Join(errs...)
+}
+
+func (p *parts) listening(component string, addr net.Addr) {
+	p.log.WithFields(logrus.Fields{"component": component, "addr": addr.String()}).Info("listening")
+}
+
+func (p *parts) component(name string) logrus.FieldLogger { return p.log.WithField("component", name) }
+
+// openStore connects to the database. An embedded one is brought up to date by itself; a shared one is migrated by
+// `firstseen migrate`, once per release, unless migrate says otherwise.
+func (p *parts) openStore(ctx context.Context, migrate bool) (*store.Store, error) {
+	s, err := store.Open(ctx, store.Options{DSN: p.config.DB, Log: p.component("store"), Registerer: p.registry})
+	if err != nil {
+		return nil, fmt.Errorf("%w (the database is set by --db)", err)
+	}
+	p.opened = append(p.opened, s)
+	if migrate || embedded(p.config.DB) {
+		err = s.Migrate(ctx)
+	} else {
+		err = s.Ready(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.checks = append(p.checks, statsapi.Check{Name: "database", Ready: s.Ready})
+	return s, nil
+}
+
+func embedded(dsn string) bool { return dsn == "memory" || strings.HasPrefix(dsn, "sqlite:") }
+
+// board is where connection counts are posted: Redis when configured, else this process's memory.
+func (p *parts) board() (presence.Board, error) {
+	if p.config.Redis == "" {
+		return presence.NewMemory(), nil
+	}
+	client, err := presence.Dial(p.config.Redis)
+	if err != nil {
+		return nil, usagef("redis (--redis): %v", err)
+	}
+	p.opened = append(p.opened, client)
+	return presence.NewRedis(client, ""), nil
+}
+
+// addServer adds the TCP ingest with its committer and beats.
+func (p *parts) addServer(s *store.Store, board presence.Board, out io.Writer) (*server.Server, error) {
+	c := p.config.Server
+	beats := &lateBeats{}
+	opts := server.Options{
+		Addr: c.Listen, Name: c.Name, Store: s, Presence: beats, MaxConns: c.Connections, Drain: c.Drain,
+		Log: p.component("server"), Registerer: p.registry,
+	}
+	if opts.Name == "" {
+		opts.Name = hostName()
+	}
+	if c.Print {
+		opts.Print = out
+	}
+	srv, err := server.New(opts)
+	if err != nil {
+		return nil, fmt.Errorf("%w (the address is set by --listen)", err)
+	}
+	publisher, err := presence.NewPublisher(board, presence.PublisherOptions{
+		Server: opts.Name, Address: srv.Addr().String(), Beat: p.config.Server.Beat, TTL: 3 * p.config.Server.Beat,
+		Log: p.component("presence"), Registerer: p.registry,
+	})
+	if err != nil {
+		return nil, err
+	}
+	beats.publisher = publisher
+	p.group.Add("store", 10*time.Second, s.Run)
+	p.group.Add("presence", 5*time.Second, publisher.Run)
+	p.group.Add("server", c.Drain+10*time.Second, srv.Run)
+	p.checks = append(p.checks, statsapi.Check{Name: "server", Ready: srv.Ready})
+	p.listening("server", srv.Addr())
+	return srv, nil
+}
+
+// lateBeats gives the server its publisher, which can be made only once the server's address is known. It is set
+// before the server runs.
+type lateBeats struct{ publisher *presence.Publisher }
+
+// Set implements server.Presence.
+func (b *lateBeats) Set(count int) { b.publisher.Set(count) }
+
+// addStats adds the stats API with its reader of connection counts. It comes after what it asks for readiness.
+func (p *parts) addStats(ctx context.Context, s *store.Store, board presence.Board) (*statsapi.API, error) {
+	reader, err := presence.NewReader(board, presence.ReaderOptions{
+		Beat: p.config.Server.Beat, Log: p.component("presence"), Registerer: p.registry,
+	})
+	if err != nil {
+		return nil, err
+	}
+	api, err := statsapi.New(ctx, statsapi.Options{
+		Addr: p.config.Stats.Listen, Store: s, Presence: reader, Checks: p.checks, Version: version,
+		Log: p.component("stats"), Registerer: p.registry, Gatherer: p.registry,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w (the address is set by --listen)", err)
+	}
+	p.group.Add("connection counts", 5*time.Second, reader.Run)
+	p.group.Add("stats", 10*time.Second, api.Run)
+	p.listening("stats", api.Addr())
+	return api, nil
+}
+
+// addClient adds an observer.
+func (p *parts) addClient(servers []string) (*client.Client, error) {
+	c := p.config.Client
+	template, err := loadTemplate(c.Template)
+	if err != nil {
+		return nil, err
+	}
+	opts := client.Options{
+		Name: c.Name, Nodes: c.Node, Servers: servers, Bare: c.Bare, Template: template, Poll: c.Poll,
+		Receipts: client.ReceiptsMode(c.Receipts), Backfill: c.Backfill, Drain: c.Drain,
+		Log: p.component("client"), Registerer: p.registry,
+	}
+	if opts.Name == "" {
+		opts.Name = hostName()
+	}
+	observer, err := client.New(opts)
+	if err != nil {
+		return nil, usageError{err.Error()}
+	}
+	p.group.Add("client", c.Drain+5*time.Second, observer.Run)
+	p.checks = append(p.checks, statsapi.Check{Name: "client", Ready: observer.Ready})
+	return observer, nil
+}
+
+// loadTemplate takes the name of an embedded template or the path of a file.
+func loadTemplate(name string) (*templates.Template, error) {
+	if t, err := templates.Default(name); err == nil {
+		return t, nil
+	}
+	t, err := templates.Load(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, usagef("template %q: no file of that name; embedded are block.html, block.json and block.txt", name)
+	}
+	if err != nil {
+		return nil, usageError{err.Error()}
+	}
+	return t, nil
+}
+
+// addAdmin adds the port for health, metrics and profiles, if one is configured. It comes last, so that it answers
+// "not ready" for as long as anything else is still running.
+func (p *parts) addAdmin(ctx context.Context) error {
+	if p.config.Admin == "" {
+		return nil
+	}
+	a, err := newAdmin(ctx, p.config.Admin, p.registry, p.checks)
+	if err != nil {
+		return err
+	}
+	p.group.Add("admin", 5*time.Second, a.Run)
+	p.listening("admin", a.listener.Addr())
+	return nil
+}

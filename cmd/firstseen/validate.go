@@ -1,0 +1,93 @@
+package main
+
+import (
+	"net"
+	"net/url"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/firstseen/firstseen/schema"
+)
+
+// Validate checks what can be checked without starting anything, and names the key to change.
+func (c Config) Validate() error {
+	for _, check := range []func() error{c.validateNames, c.validateAddresses, c.validateNodes, c.validateClient} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	_, err := newLog(c.Log, os.Stderr)
+	return err
+}
+
+func (c Config) validateNames() error {
+	for _, n := range []struct{ key, name string }{{"client.name", c.Client.Name}, {"server.name", c.Server.Name}} {
+		if n.name != "" && !schema.ValidName(n.name) {
+			return usagef("%s %q: use 1 to 64 of the characters A-Z a-z 0-9 . _ -", n.key, n.name)
+		}
+	}
+	return nil
+}
+
+func (c Config) validateAddresses() error {
+	type address struct{ key, addr string }
+	all := []address{{"server.listen", c.Server.Listen}, {"stats.listen", c.Stats.Listen}}
+	if c.Admin != "" {
+		all = append(all, address{"admin", c.Admin})
+	}
+	for _, server := range c.Client.Server {
+		all = append(all, address{"client.server", server})
+	}
+	for _, a := range all {
+		if _, port, err := net.SplitHostPort(a.addr); err != nil || port == "" {
+			return usagef("%s %q: use host:port, as in 127.0.0.1:9999", a.key, a.addr)
+		}
+	}
+	if len(c.Client.Server) == 0 {
+		return usagef("client.server is empty: name at least one server (--server host:port)")
+	}
+	return nil
+}
+
+func (c Config) validateNodes() error {
+	if len(c.Client.Node) == 0 {
+		return usagef("client.node is empty: name at least one node (--node http://host:8545)")
+	}
+	for _, node := range c.Client.Node {
+		address := node
+		if name, rest, ok := strings.Cut(node, "="); ok && schema.ValidName(name) {
+			address = rest
+		}
+		u, err := url.Parse(address)
+		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "ws" && u.Scheme != "wss") {
+			return usagef("client.node %q: use a URL such as http://127.0.0.1:8545, or name=URL", redactNode(node))
+		}
+	}
+	return nil
+}
+
+func (c Config) validateClient() error {
+	switch {
+	case c.Server.Beat < 100*time.Millisecond:
+		return usagef("server.beat %s: use at least 100ms", c.Server.Beat)
+	case c.Client.Poll <= 0:
+		return usagef("client.poll %s: use a duration above 0, as in 1s", c.Client.Poll)
+	case c.Client.Receipts != "auto" && c.Client.Receipts != "off":
+		return usagef("client.receipts %q: use auto or off", c.Client.Receipts)
+	}
+	return nil
+}
+
+var notInNames = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
+
+// hostName is what a process is called that was given no name: the machine's, cut to what names may hold.
+func hostName() string {
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		return "localhost"
+	}
+	host = notInNames.ReplaceAllString(host, "-")
+	return host[:min(len(host), 48)]
+}

@@ -1,0 +1,100 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/firstseen/firstseen/netstring"
+	"github.com/firstseen/firstseen/schema"
+)
+
+func get(t *testing.T, url string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("GET %s: %s: %s", url, resp.Status, body)
+	}
+	return string(body)
+}
+
+// sendBare does what an original client does: connect, write one netstring, close. It reads to the end first, so that
+// a byte written back or a reset shows.
+func sendBare(addr string, payload []byte) error {
+	conn, err := net.DialTimeout("tcp", addr, 5*time.Second)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		return err
+	}
+	if _, err := conn.Write(netstring.Append(nil, payload)); err != nil {
+		return err
+	}
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+		return err
+	}
+	back, err := io.ReadAll(conn)
+	if err != nil {
+		return fmt.Errorf("read to the end: %w", err)
+	}
+	if len(back) > 0 {
+		return fmt.Errorf("server wrote %q", back)
+	}
+	return nil
+}
+
+// However many original clients send a payload to whichever server, it is stored once and nobody is written to.
+func TestBareClientsAreStoredOnceAndNeverAnswered(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	addrs := []string{f.servers[0].addr(t, "server"), f.servers[1].addr(t, "server")}
+	const payloads, senders = 20, 6
+	var wg sync.WaitGroup
+	for sender := range senders {
+		wg.Go(func() {
+			for i := range payloads {
+				if err := sendBare(addrs[(sender+i)%2], bare(i)); err != nil {
+					t.Errorf("sender %d, payload %d: %v", sender, i, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	eventually(t, 20*time.Second, func() error {
+		rows, err := f.count(t.Context(), "SELECT COUNT(*) FROM records WHERE chain = 0")
+		if err == nil && rows != payloads {
+			err = fmt.Errorf("%d rows, want %d", rows, payloads)
+		}
+		return err
+	})
+	if sent, err := f.count(t.Context(), "SELECT SUM(count) FROM clients"); err != nil || sent != payloads*senders {
+		t.Errorf("clients sent %d, want %d (%v)", sent, payloads*senders, err)
+	}
+	for i := range payloads {
+		if got := get(t, f.api+"/_cat/hashes/"+string(schema.PayloadKey(bare(i)))); got != string(bare(i)) {
+			t.Errorf("payload %d comes back as %q", i, got)
+		}
+	}
+}
+
+func bare(i int) []byte {
+	return fmt.Appendf(nil, "<html>\n    <p>%d</p>\n</html>", 19_000_000+i)
+}
