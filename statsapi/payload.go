@@ -1,0 +1,58 @@
+package statsapi
+
+import (
+	"context"
+	"mime"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/firstseen/firstseen/schema"
+)
+
+type payloadInput struct {
+	Key   string     `path:"key" doc:"A block's hash or a bare payload's SHA-256, with or without 0x."`
+	Chain chainParam `query:"chain" doc:"Needed only if several chains hold the key."`
+}
+
+type payloadOutput struct {
+	ContentType string `header:"Content-Type"`
+	Body        []byte
+}
+
+func (a *API) routePayload() {
+	responses := problems(a.huma.OpenAPI().Components.Schemas, http.StatusBadRequest, http.StatusNotFound)
+	text := &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
+	responses["200"] = &huma.Response{
+		Description: "The bytes as they were stored: JSON as JSON, anything else as text, whatever its sender called it.",
+		Content:     map[string]*huma.MediaType{textType: text, "application/json": {Schema: &huma.Schema{}}},
+	}
+	huma.Register(a.huma, huma.Operation{
+		Method: http.MethodGet, Path: "/v1/records/{key}/payload", OperationID: "getPayload",
+		Summary: "A record's payload", Responses: responses, SkipValidateParams: true,
+	}, presentable(a, a.payload))
+}
+
+func (a *API) payload(ctx context.Context, in *payloadInput) (*payloadOutput, error) {
+	hash, err := schema.ParseHash(in.Key)
+	if err != nil {
+		return nil, notFound("no record %q: a key is 64 hex digits", clip(in.Key))
+	}
+	record, err := a.record(ctx, hash, in.Chain, schema.BareChain)
+	if err != nil {
+		return nil, err
+	}
+	payload, err := a.opts.Store.Payload(ctx, record.ID)
+	if err != nil {
+		return nil, err
+	}
+	return &payloadOutput{ContentType: inertType(record.ContentType), Body: payload}, nil
+}
+
+// inertType names a type under which a browser runs nothing. HTML and SVG are text to us.
+func inertType(stored string) string {
+	if t, _, err := mime.ParseMediaType(stored); err == nil && t == "application/json" {
+		return "application/json"
+	}
+	return textType
+}

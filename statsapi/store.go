@@ -1,0 +1,66 @@
+package statsapi
+
+import (
+	"context"
+
+	"github.com/firstseen/firstseen/schema"
+)
+
+// Store is what the API reads. Each of its parts is what one kind of page needs; internal/store has them all.
+type Store interface {
+	ChainReader
+	RecordReader
+	BlockLister
+	BlockDetailer
+	Tallier
+	CatReader
+}
+
+// ChainReader tells where every stored chain stands, by chain id.
+type ChainReader interface {
+	Chains(ctx context.Context) ([]schema.ChainState, error)
+}
+
+// RecordReader finds records.
+type RecordReader interface {
+	// RecordsByKey returns the records of that key on the given chains, by chain.
+	RecordsByKey(ctx context.Context, key schema.Key, chains []uint64) ([]schema.Record, error)
+	// BlocksAt returns all blocks of one height, those stored earlier first.
+	BlocksAt(ctx context.Context, chain, number uint64) ([]schema.Record, error)
+	// Payload returns a record's payload as it was stored.
+	Payload(ctx context.Context, id uint64) ([]byte, error)
+}
+
+// BlockLister lists blocks in the order that schema.BlockPlace describes.
+type BlockLister interface {
+	// ListBlocks starts after a place, or with the newest block when it is nil.
+	ListBlocks(ctx context.Context, chains []uint64, after *schema.BlockPlace, limit int) ([]schema.Record, error)
+	// PageBlocks starts after skipping some blocks of one chain.
+	PageBlocks(ctx context.Context, chain uint64, skip, limit int) ([]schema.Record, error)
+	// TransactionCounts leaves out blocks that have no transaction.
+	TransactionCounts(ctx context.Context, blocks []schema.Key) (map[schema.Key]uint64, error)
+}
+
+// BlockDetailer tells what belongs to one block.
+type BlockDetailer interface {
+	// TransactionsOf returns a block's transactions in the block's order.
+	TransactionsOf(ctx context.Context, block schema.Key) ([]schema.Transaction, error)
+	// Arrivals returns each observer's first observation of a record, in the order received.
+	Arrivals(ctx context.Context, record uint64) ([]schema.Arrival, error)
+}
+
+// Tallier counts without reading everything each time.
+type Tallier interface {
+	// Tally counts at most limit feed rows after seq. It returns a lower Seq if the feed is shorter than that.
+	Tally(ctx context.Context, seq, limit uint64) (schema.Tally, error)
+	// CountObservations may take long on a large store.
+	CountObservations(ctx context.Context) (uint64, error)
+}
+
+// CatReader reads what the text pages show.
+type CatReader interface {
+	// NewestKeys returns the records received last, newest first.
+	NewestKeys(ctx context.Context, limit int) ([]schema.KeyTime, error)
+	// Clients returns the addresses that sent bare payloads.
+	Clients(ctx context.Context, limit int) ([]schema.ClientCount, error)
+}
