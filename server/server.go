@@ -48,13 +48,14 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := newMetrics(o.Registerer, o.Name)
-	if err != nil {
-		return nil, fmt.Errorf("register metrics: %w", err)
-	}
 	ln, err := listen(o.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", o.Addr, err)
+	}
+	m, err := newMetrics(o.Registerer, o.Name)
+	if err != nil {
+		ln.Close()
+		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	s := newServer(o, m)
 	s.ln = ln
