@@ -90,81 +90,79 @@ func (m *model) contest() bool {
 // after each report; in the end all agree, and so must the store.
 func TestRandomReorgsAgainstTheModel(t *testing.T) {
 	t.Parallel()
+	s := opened(t, Options{DSN: "memory", Now: func() time.Time { return time.Unix(1e9, 0) }})
+	if err := s.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	running(t, s)
+	chain := uint64(0)
 	rapid.Check(t, func(t *rapid.T) {
-		s, stop := propertyStore(t)
-		defer stop()
+		chain++ // a fresh one for each tree
+		p := &pair{t: t, s: s, chain: chain, m: &model{blocks: map[string]modelBlock{}, seen: map[string][2]string{}}}
 		observers := []string{"alice", "bob", "carol"}[:rapid.IntRange(1, 3).Draw(t, "observers")]
-		m := &model{blocks: map[string]modelBlock{}, seen: map[string][2]string{}}
-		grow := func(name, parent string, number uint64) {
-			propertyOffer(t, s, blockOffer("drawer", number, name, parent))
-			m.add(name, parent, number)
-		}
-		grow("r", "none", 0)
-		see := func(observer, name string) {
-			propertySee(t, s, observer, m.blocks[name].number, name)
-			m.see(observer, name)
-			compareBranch(t, s, m)
-		}
+		p.grow("r", "none", 0)
 		for i := range rapid.IntRange(1, 25).Draw(t, "steps") {
 			if rapid.Bool().Draw(t, "grow") {
-				parent := rapid.SampledFrom(m.order[max(0, len(m.order)-5):]).Draw(t, "parent")
-				grow(fmt.Sprint("b", i), parent, m.blocks[parent].number+1)
+				parent := rapid.SampledFrom(p.m.order[max(0, len(p.m.order)-5):]).Draw(t, "parent")
+				p.grow(fmt.Sprint("b", i), parent, p.m.blocks[parent].number+1)
 			}
-			see(rapid.SampledFrom(observers).Draw(t, "observer"), rapid.SampledFrom(m.order).Draw(t, "head"))
+			p.see(rapid.SampledFrom(observers).Draw(t, "observer"), rapid.SampledFrom(p.m.order).Draw(t, "head"))
 		}
-		grow("last", m.order[len(m.order)-1], m.blocks[m.order[len(m.order)-1]].number+1)
+		tip := p.m.order[len(p.m.order)-1]
+		p.grow("last", tip, p.m.blocks[tip].number+1)
 		for range 2 {
 			for _, o := range observers {
-				see(o, "last")
+				p.see(o, "last")
 			}
 		}
-		if m.head != "last" {
-			t.Fatalf("all saw the last block twice, the head is %s", m.head)
+		if p.m.head != "last" {
+			t.Fatalf("all saw the last block twice, the head is %s", p.m.head)
 		}
 	})
 }
 
-func propertyStore(t *rapid.T) (*Store, func()) {
-	now := func() time.Time { return time.Unix(1e9, 0) }
-	s, err := Open(t.Context(), Options{DSN: "memory", Now: now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	return s, func() { _ = s.Close() }
+// pair is a store and the model that is told the same.
+type pair struct {
+	t     *rapid.T
+	s     *Store
+	chain uint64
+	m     *model
 }
 
-// propertyOffer commits one block without a running committer, which rapid would start thousands of.
-func propertyOffer(t *rapid.T, s *Store, o *schema.Offer) {
-	c := &committer{store: s, stmts: statements{}}
-	defer c.stmts.close()
-	answers := map[*pending]schema.Settlement{}
-	p := newPending(o, nil)
-	c.answer(t.Context(), []*pending{p}, answers)
-	if answers[p].Outcome != schema.First {
-		t.Fatalf("offer: %v", answers[p])
+func (p *pair) grow(name, parent string, number uint64) {
+	o := blockOffer("drawer", number, name, parent)
+	o.Chain = p.chain
+	settled := make(chan schema.Settlement, 1)
+	if err := p.s.Offer(p.t.Context(), o, func(answer schema.Settlement) { settled <- answer }); err != nil {
+		p.t.Fatal(err)
 	}
+	if answer := <-settled; answer.Outcome != schema.First {
+		p.t.Fatalf("offer of %s: %v", name, answer)
+	}
+	p.m.add(name, parent, number)
 }
 
-func propertySee(t *rapid.T, s *Store, observer string, n uint64, name string) {
-	head := schema.Head{Chain: testChain, Node: "geth", Latest: schema.Point{Number: n, Hash: named(name)}}
-	if err := s.Report(t.Context(), observer, schema.Report{Heads: []schema.Head{head}}); err != nil {
-		t.Fatal(err)
+func (p *pair) see(observer, name string) {
+	point := schema.Point{Number: p.m.blocks[name].number, Hash: named(name)}
+	r := schema.Report{Heads: []schema.Head{{Chain: p.chain, Node: "geth", Latest: point}}}
+	if err := p.s.Report(p.t.Context(), observer, r); err != nil {
+		p.t.Fatal(err)
 	}
+	p.m.see(observer, name)
+	p.compare()
 }
 
-func compareBranch(t *rapid.T, s *Store, m *model) {
+func (p *pair) compare() {
 	var rows []recordRow
-	if err := s.db.Where("status = ?", schema.StatusCanonical).Order("number DESC").Find(&rows).Error; err != nil {
-		t.Fatal(err)
+	err := p.s.db.Where("chain = ? AND status = ?", p.chain, schema.StatusCanonical).Order("number DESC").Find(&rows).Error
+	if err != nil {
+		p.t.Fatal(err)
 	}
 	var got []string
 	for _, r := range rows {
 		got = append(got, strings.TrimSuffix(strings.TrimPrefix(string(r.Payload), "<p>"), "</p>"))
 	}
-	if want := m.path(m.head); !slices.Equal(got, want) {
-		t.Fatalf("branch %v, the model's %v\nseen %v\nblocks %v", got, want, m.seen, m.blocks)
+	if want := p.m.path(p.m.head); !slices.Equal(got, want) {
+		p.t.Fatalf("branch %v, the model's %v\nseen %v\nblocks %v", got, want, p.m.seen, p.m.blocks)
 	}
 }
