@@ -56,6 +56,9 @@ func mainnetNode(t *testing.T, block json.RawMessage) string {
 			out.Result = json.RawMessage(`"0x1"`)
 		case "eth_getBlockByNumber", "eth_getBlockByHash":
 			out.Result = block
+			if r.Params[0] == "safe" || r.Params[0] == "finalized" {
+				out.Result = json.RawMessage("null")
+			}
 		default:
 			out.Error = map[string]any{"code": -32601, "message": "the method " + r.Method + " does not exist"}
 		}
