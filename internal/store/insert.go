@@ -64,7 +64,7 @@ func (st statements) prepare(ctx context.Context, pool *sql.DB, d dialect) error
 			texts[t.name] = d.insertSQL(t, size)
 		}
 		for name, text := range texts {
-			stmt, err := pool.PrepareContext(ctx, text)
+			stmt, err := pool.PrepareContext(ctx, text) //nolint:sqlclosecheck // kept; close closes it
 			if err != nil {
 				st.close()
 				return fmt.Errorf("prepare ingest: %w", err)
@@ -101,7 +101,8 @@ func (st statements) insert(ctx context.Context, tx *sql.Tx, t table, args []any
 	inserted, width := 0, len(t.columns)
 	for len(args) > 0 {
 		rows := chunk(len(args) / width)
-		result, err := tx.StmtContext(ctx, st[statement{t.name, rows}]).ExecContext(ctx, args[:rows*width]...)
+		stmt := tx.StmtContext(ctx, st[statement{t.name, rows}]) //nolint:sqlclosecheck // ends with the transaction
+		result, err := stmt.ExecContext(ctx, args[:rows*width]...)
 		if err != nil {
 			return 0, fmt.Errorf("insert %s: %w", t.name, err)
 		}

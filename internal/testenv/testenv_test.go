@@ -18,7 +18,7 @@ func TestEachRedisIsItsOwn(t *testing.T) {
 			t.Fatal(err)
 		}
 		client := redis.NewClient(opts)
-		defer func() { _ = client.Close() }()
+		t.Cleanup(func() { _ = client.Close() })
 		if n, err := client.DBSize(t.Context()).Result(); err != nil || n != 0 {
 			t.Errorf("%s holds %d keys: %v", url, n, err)
 		}
