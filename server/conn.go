@@ -30,7 +30,7 @@ type conn struct {
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
-	in := &inbox{nc: nc}
+	in := &inbox{nc: nc, places: s.large, halt: make(chan struct{})}
 	return &conn{
 		srv: s, nc: nc, in: in, peer: addrPort(nc.RemoteAddr()),
 		dec: netstring.NewDecoder(in, wire.MaxFrame),
@@ -55,6 +55,7 @@ func (c *conn) remote() string { return c.peer.Addr().String() }
 // serve reads the connection to its end and closes it. The contexts end when the time to drain each mode is over.
 func (c *conn) serve(relayCtx, bareCtx context.Context) {
 	defer c.nc.Close()
+	defer c.in.release()
 	c.in.patience(c.srv.firstFrame())
 	first, err := c.next()
 	switch {
@@ -127,6 +128,7 @@ func (c *conn) becomeRelay(r *relay, welcome []byte) bool {
 // linger ends the connection without a reset: it half-closes and then reads on, so that Close finds no unread input,
 // until the peer closes too, limit has passed or so many bytes have come.
 func (c *conn) linger(limit time.Duration, bytes int64) {
+	c.in.between()
 	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && half.CloseWrite() != nil {
 		return
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -9,24 +10,56 @@ import (
 )
 
 // inbox reads a socket under the deadline that fits what is being waited for: the next frame's first byte, or the rest
-// of a frame that has begun. Time counts only while Read is called, so a server that does not read for a while blames
-// nobody for it.
+// of a frame that has begun. Time counts only while Read is called and may read, so a server that does not read for a
+// while blames nobody for it.
+//
+// A frame that turns out large waits for one of the server's few places for such, so that memory stays bounded whatever
+// the number of connections.
 type inbox struct {
-	nc net.Conn
+	nc     net.Conn
+	places chan struct{} // shared by all connections; holds one element per large frame in memory
+	halt   chan struct{} // closed when the end has come
+
+	got     int  // bytes read since the frame began; only the reading goroutine uses it
+	holding bool // a place; likewise
 
 	mu    sync.Mutex    // guards what follows and orders SetReadDeadline calls
 	idle  time.Duration // how long to wait for a frame's first byte; 0: for ever
 	begun time.Time     // when the current frame began; zero between frames
 	end   time.Time     // after this nothing is read; zero: no end
 	due   time.Time     // the deadline in force; zero: none
+	timer *time.Timer   // closes halt at the end; nil while there is none
 }
 
 // Read implements io.Reader.
 func (in *inbox) Read(p []byte) (int, error) {
+	if err := in.place(); err != nil {
+		return 0, err
+	}
 	if err := in.arm(); err != nil {
 		return 0, err
 	}
-	return in.nc.Read(p)
+	n, err := in.nc.Read(p)
+	in.got += n
+	return n, err
+}
+
+// place waits for a place if the frame has become large. The wait is not held against the client.
+func (in *inbox) place() error {
+	if in.holding || in.got < largeFrame {
+		return nil
+	}
+	began := time.Now()
+	select {
+	case in.places <- struct{}{}:
+	case <-in.halt:
+		return os.ErrDeadlineExceeded
+	}
+	in.holding = true
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.begun = in.begun.Add(time.Since(began))
+	return nil
 }
 
 func (in *inbox) arm() error {
@@ -59,10 +92,18 @@ func (in *inbox) patience(d time.Duration) {
 }
 
 // begin and between mark where frames begin and end.
-func (in *inbox) begin()   { in.mark(time.Now()) }
-func (in *inbox) between() { in.mark(time.Time{}) }
+func (in *inbox) begin() { in.mark(time.Now()) }
+
+func (in *inbox) between() {
+	if in.holding {
+		<-in.places
+		in.holding = false
+	}
+	in.mark(time.Time{})
+}
 
 func (in *inbox) mark(t time.Time) {
+	in.got = 0
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.begun = t
@@ -72,9 +113,29 @@ func (in *inbox) mark(t time.Time) {
 func (in *inbox) stop(t time.Time) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.end = earlier(in.end, t)
+	if !in.end.IsZero() && !t.Before(in.end) {
+		return
+	}
+	in.end = t
 	in.due = earlier(in.due, in.end)
 	in.nc.SetReadDeadline(in.due) //nolint:errcheck // a closed socket has nothing to stop
+	if in.timer == nil {
+		in.timer = time.AfterFunc(time.Until(t), func() { close(in.halt) })
+		return
+	}
+	if in.timer.Stop() {
+		in.timer.Reset(time.Until(t))
+	}
+}
+
+// release gives back what the inbox holds once nothing is read through it any more.
+func (in *inbox) release() {
+	in.between()
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.timer != nil {
+		in.timer.Stop()
+	}
 }
 
 // stopped tells whether reading has ended by stop.

@@ -2,11 +2,14 @@ package server
 
 import (
 	"bytes"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/firstseen/firstseen/internal/wire"
+	"github.com/firstseen/firstseen/netstring"
 )
 
 func TestPingAfterTenSecondsWithoutAWrite(t *testing.T) {
@@ -93,6 +96,57 @@ func TestFullStoreStopsTheReading(t *testing.T) {
 			t.Errorf("%v bytes in flight, want 3", r.metric("inflight_bytes"))
 		}
 		close(r.store.full)
+	})
+}
+
+// With every place for large frames taken, another one waits, however long, and small ones pass.
+func TestLargeFramesWaitForAPlace(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, ln := startPiped(t)
+		r.srv.large = make(chan struct{}, 1)
+		r.store.full = make(chan struct{})
+		large := dataOf(observationAt(1), strings.Repeat("x", 2*largeFrame))
+		first, second, small := ln.connect(t), ln.connect(t), ln.connect(t)
+		for _, p := range []*peer{first, second, small} {
+			p.greet()
+		}
+		first.send(large)
+		synctest.Wait()
+		var sending sync.WaitGroup
+		sending.Go(func() { second.send(large) }) // gives up after 20 s, unless it is read
+		small.send(data(2))
+		synctest.Wait()
+		if got := r.metric("frames_total", "data"); got != 2 {
+			t.Fatalf("%v frames read, want the first and the small one", got)
+		}
+		time.Sleep(15 * time.Second) // longer than a frame may take
+		close(r.store.full)
+		for _, p := range []*peer{first, small, second} {
+			for p.next() == "P" {
+			}
+		}
+		sending.Wait()
+		if got := r.metric("settlements_total"); got != 3 || len(r.srv.large) != 0 {
+			t.Errorf("%v settled, %d places taken; want 3 and none", got, len(r.srv.large))
+		}
+	})
+}
+
+func TestWaitForAPlaceEndsWithTheDrain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, ln := startPiped(t, func(o *Options) { o.Drain, o.BareDrain = 5*time.Second, 5*time.Second })
+		r.srv.large = make(chan struct{}) // nobody ever gets one
+		p := ln.connect(t)
+		go p.nc.Write(netstring.Append(nil, make([]byte, 2*largeFrame)))
+		synctest.Wait()
+		began := time.Now()
+		r.stop()
+		<-r.ended
+		if took := time.Since(began); took != 5*time.Second {
+			t.Errorf("Run returned after %v", took)
+		}
 	})
 }
 

@@ -39,13 +39,12 @@ func (c *conn) serveRelay(ctx context.Context, first []byte) {
 	r.out.nc = c.nc
 	r.out.stop = func() { c.in.stop(time.Now()) }
 	crowd := c.srv.relays.Add(1)
-	defer c.srv.relays.Add(-1)
-
 	err := r.welcome(ctx, first, crowd)
 	if err == nil {
 		c.in.patience(wire.DeadAfter)
 		err = r.read(ctx)
 	}
+	c.srv.relays.Add(-1) // before the farewell: those sent away do not stand in the way of others
 	r.finish(err)
 }
 

@@ -18,6 +18,7 @@ type Server struct {
 	print   *printer
 	state   atomic.Int32  // one of the states below
 	relays  atomic.Int64  // connections in relay mode
+	large   chan struct{} // see inbox
 	slots   chan struct{} // one element per open connection; while it is full, the kernel queues further ones
 
 	mu    sync.Mutex // guards conns and ends, and orders calls of Presence.Set
@@ -65,6 +66,7 @@ func New(o Options) (*Server, error) {
 func newServer(o Options, m *metrics) *Server {
 	return &Server{
 		opt: o, metrics: m, print: &printer{w: o.Print, log: o.Log},
+		large: make(chan struct{}, largeFrames),
 		slots: make(chan struct{}, o.MaxConns+o.MaxConns/8+1),
 		conns: map[*conn]struct{}{},
 	}
