@@ -2,9 +2,11 @@ package statsapi
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -12,8 +14,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"crypto/sha256"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/sirupsen/logrus"
@@ -70,30 +70,51 @@ func background(t testing.TB, f func(context.Context) error) (stop func() error)
 // named is the hash of a block that a test calls by a name.
 func named(name string) schema.Hash { return sha256.Sum256([]byte(name)) }
 
-func (w *world) offer(o *schema.Offer) {
+// offer stores what is offered, in few transactions.
+func (w *world) offer(offers ...*schema.Offer) {
 	w.t.Helper()
-	o.Server, o.Remote, o.ReceivedAt = "server-1", "192.0.2.7", w.now
-	w.now = w.now.Add(1500 * time.Millisecond)
-	settled := make(chan schema.Settlement, 1)
-	if err := w.store.Offer(w.t.Context(), o, func(s schema.Settlement) { settled <- s }); err != nil {
-		w.t.Fatal(err)
+	settled := make(chan schema.Settlement, len(offers))
+	for _, o := range offers {
+		o.Server, o.Remote, o.ReceivedAt = "server-1", "192.0.2.7", w.now
+		w.now = w.now.Add(1500 * time.Millisecond)
+		if err := w.store.Offer(w.t.Context(), o, func(s schema.Settlement) { settled <- s }); err != nil {
+			w.t.Fatal(err)
+		}
 	}
-	if s := <-settled; s.Outcome != schema.First && s.Outcome != schema.Duplicate {
-		w.t.Fatalf("%s: %s", s.Outcome, s.Reason)
+	for range offers {
+		if s := <-settled; s.Outcome != schema.First && s.Outcome != schema.Duplicate {
+			w.t.Fatalf("%s: %s", s.Outcome, s.Reason)
+		}
 	}
 }
 
 // see makes an observer report a block.
 func (w *world) see(observer string, chain, number uint64, name, parent string, txs ...schema.Transaction) {
 	w.t.Helper()
+	w.offer(w.block(observer, chain, number, name, parent, txs...))
+}
+
+// grow makes alice report blocks 1 to n of chain 5, called b1 and so on.
+func (w *world) grow(n uint64) {
+	w.t.Helper()
+	var offers []*schema.Offer
+	for i := uint64(1); i <= n; i++ {
+		offers = append(offers, w.block("alice", 5, i, fmt.Sprint("b", i), fmt.Sprint("b", i-1)))
+	}
+	w.offer(offers...)
+}
+
+func (w *world) block(
+	observer string, chain, number uint64, name, parent string, txs ...schema.Transaction,
+) *schema.Offer {
 	h := &schema.Header{
 		Hash: named(name), Parent: named(parent), Number: number, Time: epoch.Truncate(time.Second).Add(-time.Minute),
 	}
-	w.offer(&schema.Offer{
+	return &schema.Offer{
 		Chain: chain, Key: h.Hash.Key(), Header: h, ContentType: "text/html; charset=utf-8",
 		Payload: []byte("<p>" + name + "</p>"), Observer: observer, Node: "geth", Origin: schema.OriginHead,
 		ObservedAt: w.now.Add(-time.Second), Transactions: txs,
-	})
+	}
 }
 
 // bare makes a client without headers send a payload.

@@ -40,7 +40,8 @@ func TestBlocksAreListedNewestFirstWithTheirStatus(t *testing.T) {
 	for _, b := range list.Data {
 		statuses = append(statuses, b.Status)
 	}
-	if got := strings.Join(statuses, " "); got != "canonical canonical non_canonical canonical canonical finalized finalized" {
+	const wantStatuses = "canonical canonical non_canonical canonical canonical finalized finalized"
+	if got := strings.Join(statuses, " "); got != wantStatuses {
 		t.Fatalf("statuses: %s", got)
 	}
 	want := Block{
@@ -112,9 +113,7 @@ func TestCursorIsStableWhileBlocksArrive(t *testing.T) {
 func TestPagesLinkToTheirNeighbours(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	for n := uint64(1); n <= 95; n++ {
-		w.see("alice", 5, n, fmt.Sprint("b", n), fmt.Sprint("b", n-1))
-	}
+	w.grow(95)
 	s := serve(t, Options{Store: w.store})
 	for query, want := range map[string]string{
 		"limit=10":                "1 2 3",
@@ -163,9 +162,7 @@ func TestPagesLinkToTheirNeighbours(t *testing.T) {
 func TestLimitIsClampedAboveAndRefusedBelow(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	for n := uint64(1); n <= 105; n++ {
-		w.see("alice", 5, n, fmt.Sprint("b", n), fmt.Sprint("b", n-1))
-	}
+	w.grow(105)
 	s := serve(t, Options{Store: w.store})
 	for query, rows := range map[string]int{
 		"": 20, "?limit=1": 1, "?limit=100": 100, "?limit=101": 100, "?limit=18446744073709551616": 100, "?limit=007": 7,

@@ -49,7 +49,7 @@ func harden(next http.Handler) http.Handler {
 	})
 }
 
-// limit gives the store a deadline. There is one form of each answer, so what the client would rather have is not asked.
+// limit gives the store a deadline. Each answer has one form, so it does not matter which one the client would like.
 func (a *API) limit(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), a.opts.RequestTimeout)

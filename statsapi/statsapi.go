@@ -47,7 +47,7 @@ type Options struct {
 	MaxConns        int           // open connections at once, further ones wait to be accepted; default 4096
 	RequestTimeout  time.Duration // after which a request to the store is given up; default 10 s
 	DrainDelay      time.Duration // between failing /readyz and closing the port, for balancers to notice; default none
-	ShutdownTimeout time.Duration // for requests in flight at the end; default 5 s
+	ShutdownTimeout time.Duration // for requests in flight at the end; default 8 s
 
 	Log        logrus.FieldLogger    // nil discards
 	Registerer prometheus.Registerer // where to register own metrics; nil: none
@@ -64,6 +64,7 @@ type API struct {
 	huma     huma.API
 	counter  *counter
 	metrics  *metrics
+	silent   silentConns
 	draining atomic.Bool
 	unready  atomic.Pointer[string] // the last answer of /readyz, so that only changes are logged
 }
@@ -101,6 +102,8 @@ func New(ctx context.Context, o Options) (*API, error) {
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          log.New(debugWriter{a.log}, "", 0),
 	}
+	a.server.ConnState = a.silent.track
+	a.server.RegisterOnShutdown(a.silent.close)
 	return a, nil
 }
 
@@ -121,7 +124,7 @@ func withDefaults(o Options) Options {
 		o.RequestTimeout = 10 * time.Second
 	}
 	if o.ShutdownTimeout == 0 {
-		o.ShutdownTimeout = 5 * time.Second
+		o.ShutdownTimeout = 8 * time.Second
 	}
 	if o.Gatherer == nil {
 		o.Gatherer = prometheus.NewRegistry()

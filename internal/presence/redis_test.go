@@ -157,8 +157,8 @@ func TestDialChoosesTheClusterClient(t *testing.T) {
 	}
 }
 
-// fast is a rhythm for tests on the real clock. A total is believed a beat and a poll after an interruption, so the poll
-// is the slack that a loaded machine has before a late beat makes a wrong total.
+// fast is a rhythm for tests on the real clock. A total is believed a beat and a poll after an interruption, so the
+// poll is the slack that a loaded machine has before a late beat makes a wrong total.
 const fast = 600 * time.Millisecond
 
 // eventually polls cond, which is the only way to wait for another process.
