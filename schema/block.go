@@ -93,14 +93,33 @@ const (
 	NodeWrongChain  NodeState = "wrong_chain"
 )
 
-// NodeView is one observer's view of one node. Height is nil while unknown: an error is not height 0.
+// NodeView is one observer's view of one node. Height and Lag are nil while unknown: an error is not height 0.
 type NodeView struct {
-	Name   string    `json:"name"`
+	Name     string    `json:"name"`
+	Chain    uint64    `json:"chain"`
+	State    NodeState `json:"state"`
+	Reason   string    `json:"reason,omitempty"`
+	Height   *uint64   `json:"height"`
+	Lag      *uint64   `json:"lag,omitempty"` // blocks behind the pool's tip
+	Since    time.Time `json:"since"`         // of State
+	Cordoned bool      `json:"cordoned,omitempty"`
+	Latency  *Latency  `json:"latency,omitempty"` // nil before the first answers
+}
+
+// Latency is how long a node's recent answers took, in milliseconds.
+type Latency struct {
+	P50 float64 `json:"p50_ms"`
+	P99 float64 `json:"p99_ms"`
+}
+
+// NodeEvent is one transition of a node, as an observer's pool decided it.
+type NodeEvent struct {
+	Node   string    `json:"node"`
 	Chain  uint64    `json:"chain"`
-	State  NodeState `json:"state"`
-	Reason string    `json:"reason,omitempty"`
-	Height *uint64   `json:"height"`
-	Since  time.Time `json:"since"`
+	From   NodeState `json:"from"`
+	To     NodeState `json:"to"`
+	Reason string    `json:"reason"`
+	At     time.Time `json:"at"`
 }
 
 // Gap is a range of heights, both ends included, that an observer will not deliver.
@@ -113,7 +132,8 @@ type Gap struct {
 
 // Report is the JSON of an S frame: what an observer knows besides blocks.
 type Report struct {
-	Heads []Head     `json:"heads,omitempty"`
-	Nodes []NodeView `json:"nodes,omitempty"`
-	Gaps  []Gap      `json:"gaps,omitempty"`
+	Heads  []Head      `json:"heads,omitempty"`
+	Nodes  []NodeView  `json:"nodes,omitempty"`
+	Events []NodeEvent `json:"events,omitempty"` // since the observer's last report
+	Gaps   []Gap       `json:"gaps,omitempty"`
 }
