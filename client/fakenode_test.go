@@ -2,6 +2,7 @@ package client
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -15,6 +16,7 @@ type fakeNode struct {
 
 	mu    sync.Mutex // guards the rest
 	fault fault
+	whole http.HandlerFunc // in place of everything
 	calls map[string]int
 }
 
@@ -36,6 +38,13 @@ func (n *fakeNode) misbehave(f fault) {
 	n.fault = f
 }
 
+// replace sets a handler for everything.
+func (n *fakeNode) replace(h http.HandlerFunc) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.whole = h
+}
+
 func (n *fakeNode) called(method string) int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -48,14 +57,22 @@ func (n *fakeNode) handle(w http.ResponseWriter, r *http.Request) {
 		Method string
 		Params []json.RawMessage
 	}
-	if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
+	body, err := io.ReadAll(r.Body) // to its end: only then does the server notice that the client left
+	if err == nil {
+		err = json.Unmarshal(body, &req)
+	}
+	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
 	n.mu.Lock()
 	n.calls[req.Method]++
-	f := n.fault
+	f, whole := n.fault, n.whole
 	n.mu.Unlock()
+	if whole != nil {
+		whole(w, r)
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
 	if f != nil && f(w, req.Method) {
 		return

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"golang.org/x/sync/errgroup"
@@ -89,6 +90,9 @@ const (
 	receiptsTooMany  = "too_many" // for one call each
 )
 
+// receiptsWithin is for how long a block waits for its receipts, however many calls that takes.
+const receiptsWithin = 5 * time.Second
+
 // fillReceipts fetches the block's receipts and applies them. What cannot be had stays unknown, with the reason
 // returned, since a verified block never waits for its receipts. Only the end of ctx is an error.
 func fillReceipts(ctx context.Context, n asker, b *chain.Block, mode ReceiptsMode) (reason string, err error) {
@@ -98,9 +102,11 @@ func fillReceipts(ctx context.Context, n asker, b *chain.Block, mode ReceiptsMod
 	case mode == ReceiptsOff:
 		return receiptsOff, nil
 	}
-	raw, reason := wholeReceipts(ctx, n, b)
+	limited, cancel := context.WithTimeout(ctx, receiptsWithin)
+	defer cancel()
+	raw, reason := wholeReceipts(limited, n, b)
 	if reason != "" && reason != receiptsFailed {
-		raw, reason = singleReceipts(ctx, n, b)
+		raw, reason = singleReceipts(limited, n, b)
 	}
 	if ctx.Err() != nil {
 		return "", ctx.Err()

@@ -34,7 +34,8 @@ func (f *follower) finish(ctx context.Context, n asker, head schema.Header, bloc
 // prepared is what became of one block: an entry, or why there can be none.
 type prepared struct {
 	entry
-	poison error
+	poison  error
+	unknown string // why it goes without receipts; empty: it has them
 }
 
 // prepare fetches receipts, renders and encodes, several blocks at a time.
@@ -57,16 +58,12 @@ func (f *follower) encode(ctx context.Context, n asker, head schema.Header, b *c
 	if err != nil {
 		return prepared{}, err
 	}
-	if unknown != "" && unknown != receiptsOff {
-		f.log.WithFields(logrus.Fields{"number": b.Number, "hash": b.Hash, "node": n.Name(), "reason": unknown}).
-			Warn("receipts unknown: the block goes without gas used, status and contracts")
-	}
-	f.tally.receipts(unknown)
 	payload, err := f.render(ctx, b)
 	if ctx.Err() != nil {
 		return prepared{}, ctx.Err()
 	}
-	p := prepared{entry: entry{point: schema.Point{Number: b.Number, Hash: b.Hash}, frame: payload}, poison: err}
+	p := prepared{entry: entry{point: schema.Point{Number: b.Number, Hash: b.Hash}, frame: payload}, poison: err,
+		unknown: unknown}
 	if err != nil || f.o.Bare {
 		return p, nil
 	}
@@ -101,9 +98,28 @@ func (f *follower) deliver(b *chain.Block, p prepared) error {
 	} else if err := f.box.Append(p.entry); err != nil {
 		return err
 	}
+	f.withoutReceipts(b, p.unknown)
 	f.window.add(b.Hash)
 	f.next = b.Number + 1
 	f.hold = 0
 	f.tally.finished(b.Number, p.poison != nil, time.Now())
 	return nil
+}
+
+// withoutReceipts counts a block whose receipts are unknown, and logs when that begins, changes or ends.
+func (f *follower) withoutReceipts(b *chain.Block, why string) {
+	f.tally.receipts(why)
+	if why == f.unknown || len(b.Transactions) == 0 {
+		return
+	}
+	f.unknown = why
+	log := f.log.WithField("number", b.Number)
+	switch why {
+	case "":
+		log.Info("receipts are known again")
+	case receiptsOff:
+		log.Info("receipts are not asked for: blocks go without gas used, status and contracts")
+	default:
+		log.WithField("reason", why).Warn("receipts are unknown: blocks go without gas used, status and contracts")
+	}
 }

@@ -35,6 +35,7 @@ type follower struct {
 	moved   time.Time     // when head changed last
 	tagged  time.Time     // when safe and finalized were asked for last
 	deep    int           // steps in a row that met a reorg too deep
+	unknown string        // why blocks go without receipts at present
 	started bool
 
 	// The progress, once started. It moves only when the outbox has taken a block.

@@ -41,7 +41,7 @@ type node struct {
 
 func newNode(a address, o Options) *node {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.MaxIdleConnsPerHost = fetchers + 1
+	transport.MaxIdleConnsPerHost = fetchers * fetchers // blocks at once, receipts of each at once
 	return &node{address: a, max: o.MaxAnswer, timeout: o.CallTimeout, http: &http.Client{
 		Transport: &guard{next: transport, max: o.MaxAnswer, now: o.Now},
 		// A redirect would carry the request, and with it an API key, to wherever the answer says.

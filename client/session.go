@@ -93,7 +93,11 @@ func (s *session) serve(ctx, hard context.Context, recycle time.Duration, ahead 
 			}
 		case err := <-s.conn.ended:
 			s.conn.ended <- err
-			return s.lastWords(err, 0)
+			err = s.lastWords(err, 0)
+			if s.byeSaid { // it was quick to answer B
+				return s.parted()
+			}
+			return err
 		case <-s.box.More():
 		case <-s.board.changed:
 			s.news()
