@@ -32,7 +32,7 @@ func clientCommand(environ []string) *cobra.Command {
 heights and the branch of a reorganisation are fetched, headers are hashed again, and a block is kept until a server
 has acknowledged it.`, environ,
 		func(ctx context.Context, _ *cobra.Command, p *parts) error {
-			if _, err := p.addClient(p.config.Client.Server); err != nil {
+			if err := p.addClient(p.config.Client.Server); err != nil {
 				return err
 			}
 			return p.addAdmin(ctx)
@@ -140,7 +140,7 @@ func statsCommand(environ []string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, err := p.addStats(ctx, s, board); err != nil {
+			if err := p.addStats(ctx, s, board); err != nil {
 				return err
 			}
 			return p.addAdmin(ctx)
@@ -184,10 +184,10 @@ func assembleUp(ctx context.Context, cmd *cobra.Command, p *parts) error {
 	if err != nil {
 		return err
 	}
-	if _, err := p.addClient([]string{srv.Addr().String()}); err != nil {
+	if err := p.addClient([]string{srv.Addr().String()}); err != nil {
 		return err
 	}
-	if _, err := p.addStats(ctx, s, board); err != nil {
+	if err := p.addStats(ctx, s, board); err != nil {
 		return err
 	}
 	return p.addAdmin(ctx)

@@ -65,7 +65,7 @@ type StatsConfig struct {
 // defaults is the configuration of a process that was told nothing.
 func defaults() Config {
 	return Config{
-		DB:  "sqlite:///firstseen.db",
+		DB:  "sqlite:firstseen.db",
 		Log: LogConfig{Level: "info", Format: "auto"},
 		Client: ClientConfig{
 			Node:     []string{"http://127.0.0.1:8545"},

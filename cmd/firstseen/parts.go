@@ -151,32 +151,32 @@ type lateBeats struct{ publisher *presence.Publisher }
 func (b *lateBeats) Set(count int) { b.publisher.Set(count) }
 
 // addStats adds the stats API with its reader of connection counts. It comes after what it asks for readiness.
-func (p *parts) addStats(ctx context.Context, s *store.Store, board presence.Board) (*statsapi.API, error) {
+func (p *parts) addStats(ctx context.Context, s *store.Store, board presence.Board) error {
 	reader, err := presence.NewReader(board, presence.ReaderOptions{
 		Beat: p.config.Server.Beat, Log: p.component("presence"), Registerer: p.registry,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	api, err := statsapi.New(ctx, statsapi.Options{
 		Addr: p.config.Stats.Listen, Store: s, Presence: reader, Checks: p.checks, Version: version,
 		Log: p.component("stats"), Registerer: p.registry, Gatherer: p.registry,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%w (the address is set by --listen)", err)
+		return fmt.Errorf("%w (the address is set by --listen)", err)
 	}
 	p.group.Add("connection counts", 5*time.Second, reader.Run)
 	p.group.Add("stats", 10*time.Second, api.Run)
 	p.listening("stats", api.Addr())
-	return api, nil
+	return nil
 }
 
 // addClient adds an observer.
-func (p *parts) addClient(servers []string) (*client.Client, error) {
+func (p *parts) addClient(servers []string) error {
 	c := p.config.Client
 	template, err := loadTemplate(c.Template)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	opts := client.Options{
 		Name: c.Name, Nodes: c.Node, Servers: servers, Bare: c.Bare, Template: template, Poll: c.Poll,
@@ -188,11 +188,11 @@ func (p *parts) addClient(servers []string) (*client.Client, error) {
 	}
 	observer, err := client.New(opts)
 	if err != nil {
-		return nil, usageError{err.Error()}
+		return usageError{err.Error()}
 	}
 	p.group.Add("client", c.Drain+5*time.Second, observer.Run)
 	p.checks = append(p.checks, statsapi.Check{Name: "client", Ready: observer.Ready})
-	return observer, nil
+	return nil
 }
 
 // loadTemplate takes the name of an embedded template or the path of a file.
