@@ -144,7 +144,7 @@ func (d *Decoder) refuse(at int, reason error) error {
 // fill reads once into the room behind buf[:end], which must not be empty, and fails the decoder if the reader did.
 func (d *Decoder) fill() {
 	if d.rerr != nil {
-		d.fail(d.ended(d.rerr))
+		_ = d.fail(d.ended(d.rerr))
 		return
 	}
 	for range maxEmptyReads {
@@ -156,11 +156,11 @@ func (d *Decoder) fill() {
 			return
 		}
 		if err != nil {
-			d.fail(d.ended(err))
+			_ = d.fail(d.ended(err))
 			return
 		}
 	}
-	d.fail(d.ended(io.ErrNoProgress))
+	_ = d.fail(d.ended(io.ErrNoProgress))
 }
 
 // maxEmptyReads is how often in a row a reader may return neither bytes nor an error, as in package bufio.
@@ -168,7 +168,7 @@ const maxEmptyReads = 100
 
 // ended says what a reader's error means where the stream stands.
 func (d *Decoder) ended(err error) error {
-	if err == io.EOF { // a wrapped one is a reader's failure, not the end of the stream
+	if err == io.EOF { //nolint:errorlint // a wrapped one is a reader's failure, not the end of the stream
 		if d.pos == d.end {
 			return io.EOF
 		}
