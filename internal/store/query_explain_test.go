@@ -94,7 +94,8 @@ func complaint(d dialect, line string, maySort bool) string {
 		return "" // a table without rowid is its own index; without a sort it is read in the key's order up to the limit
 	case d == dialectSQLite && strings.Contains(line, "SCAN") && !strings.Contains(line, "USING"):
 		return "reads a whole table"
-	case d == dialectMySQL && (strings.Contains(line, "type=ALL") || strings.Contains(line, " key=<nil>")):
+	case d == dialectMySQL && !strings.Contains(line, "optimized away") && // answered by one look at the index's end, or empty
+		(strings.Contains(line, "type=ALL") || strings.Contains(line, " key=<nil>")):
 		return "reads a whole table"
 	case !maySort && (strings.Contains(line, "filesort") || strings.Contains(line, "TEMP B-TREE")):
 		return "sorts"
@@ -137,12 +138,13 @@ func TestQueriesUseIndexes(t *testing.T) {
 		key := seedHash(1, 5, 0).Key()
 		for name, q := range map[string]struct {
 			maySort bool
+			bounded bool // must read a range that is bounded on both sides, not all of a chain
 			run     func(ctx context.Context) error
 		}{
 			"newest blocks": {run: func(ctx context.Context) error {
 				return errOf(s.ListBlocks(ctx, []uint64{1, 2}, nil, 20))
 			}},
-			"blocks after one": {run: func(ctx context.Context) error {
+			"blocks after one": {bounded: true, run: func(ctx context.Context) error {
 				return errOf(s.ListBlocks(ctx, []uint64{1, 2, 3}, place, 20))
 			}},
 			"page of blocks": {run: func(ctx context.Context) error { return errOf(s.PageBlocks(ctx, 1, 2000, 20)) }},
@@ -167,7 +169,11 @@ func TestQueriesUseIndexes(t *testing.T) {
 					continue // one row
 				}
 				for _, line := range e.plan {
-					if c := complaint(s.dialect, line, q.maySort); c != "" {
+					c := complaint(s.dialect, line, q.maySort)
+					if q.bounded && s.dialect == dialectMySQL && strings.Contains(line, "type=ref") {
+						c = "reads a whole chain"
+					}
+					if c != "" {
 						t.Errorf("%s %s: %s\n\t%s", name, c, e.sql, line)
 					}
 				}

@@ -212,6 +212,10 @@ func TestListingWalksEveryBlockOnceAcrossChains(t *testing.T) {
 		for n := uint64(1); n <= 10; n++ {
 			rows = append(rows, seedRecord(1, n, 0, schema.StatusCanonical), seedRecord(2, n+5, 0, schema.StatusCanonical))
 		}
+		// Heights far apart, from the tables' largest down to 0: the list must find its way across.
+		for _, n := range []uint64{1<<63 - 1, 1 << 40, 100_000, 99_000, 0} {
+			rows = append(rows, seedRecord(1, n, 0, schema.StatusCanonical))
+		}
 		rows = append(rows, seedRecord(1, 8, 1, schema.StatusNonCanonical), seedRecord(2, 8, 1, schema.StatusNonCanonical))
 		slices.Reverse(rows) // ids do not follow numbers
 		sd := &seed{t: t, db: s.db}
