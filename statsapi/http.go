@@ -100,9 +100,7 @@ func (a *API) handler() (http.Handler, error) {
 	r.Method(http.MethodGet, "/metrics", metricsHandler(a.opts.Gatherer))
 	limited := r.With(a.limit)
 	a.routeCat(limited)
-	if err := a.routeV1(limited); err != nil {
-		return nil, err
-	}
+	a.routeV1(limited)
 	document, err := a.document()
 	if err != nil {
 		return nil, err

@@ -12,7 +12,7 @@ import (
 )
 
 // routeV1 mounts what the OpenAPI document describes.
-func (a *API) routeV1(r chi.Router) error {
+func (a *API) routeV1(r chi.Router) {
 	// No paths for huma's own pages: they would come with links into the web, and $schema fields in every answer.
 	a.huma = humachi.New(r, huma.Config{
 		OpenAPI: &huma.OpenAPI{
@@ -36,7 +36,6 @@ func (a *API) routeV1(r chi.Router) error {
 	get(a, "/v1/blocks/{id}", "getBlock", "One block", a.getBlock, http.StatusBadRequest, http.StatusNotFound)
 	get(a, "/v1/connections", "getConnections", "Open connections of all servers", a.connections)
 	a.routePayload()
-	return nil
 }
 
 // get registers an operation that answers JSON or one of the given problems.

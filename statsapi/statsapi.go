@@ -163,7 +163,9 @@ func (a *API) Run(ctx context.Context) error {
 		_ = a.server.Close()
 		err = fmt.Errorf("statsapi: requests still ran %s after the end: %w", a.opts.ShutdownTimeout, err)
 	}
-	<-served
+	if serveErr := <-served; !errors.Is(serveErr, http.ErrServerClosed) {
+		err = errors.Join(err, fmt.Errorf("statsapi: serve: %w", serveErr))
+	}
 	return err
 }
 

@@ -60,13 +60,17 @@ func (r *Reader) Run(ctx context.Context) error {
 		r.poll(ctx)
 		select {
 		case <-ctx.Done():
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			r.view.bad("the reader has stopped")
+			r.end()
 			return nil
 		case <-tick.C:
 		}
 	}
+}
+
+func (r *Reader) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.view.bad("the reader has stopped")
 }
 
 // Snapshot tells what is known now. It never waits for the board.
