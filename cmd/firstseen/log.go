@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"io"
 	"os"
 	"strings"
@@ -39,3 +40,10 @@ func terminal(w io.Writer) bool {
 	info, err := f.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
+
+// redisLog takes what the Redis client would print to stderr by itself: each failed dial, which presence reports as the
+// one change of state that it is.
+type redisLog struct{ log logrus.FieldLogger }
+
+// Printf implements go-redis's logger.
+func (r redisLog) Printf(_ context.Context, format string, args ...any) { r.log.Debugf(format, args...) }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/redis/go-redis/v9"
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
@@ -106,6 +107,7 @@ func (p *parts) board() (presence.Board, error) {
 		return nil, usagef("redis (--redis): %v", err)
 	}
 	p.opened = append(p.opened, client)
+	redis.SetLogger(redisLog{p.component("redis")})
 	return presence.NewRedis(client, ""), nil
 }
 
