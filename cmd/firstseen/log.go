@@ -46,4 +46,6 @@ func terminal(w io.Writer) bool {
 type redisLog struct{ log logrus.FieldLogger }
 
 // Printf implements go-redis's logger.
-func (r redisLog) Printf(_ context.Context, format string, args ...any) { r.log.Debugf(format, args...) }
+func (r redisLog) Printf(_ context.Context, format string, args ...any) {
+	r.log.Debugf(format, args...)
+}
