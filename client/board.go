@@ -17,6 +17,7 @@ type board struct {
 
 	mu     sync.Mutex // guards the rest
 	head   *schema.Head
+	behind bool // head is far: blocks below it are still being fetched
 	gaps   []schema.Gap
 	halted string    // why the chain is not followed; empty: it is
 	good   time.Time // when a node last answered well
@@ -45,11 +46,18 @@ func (b *board) failed(why string) {
 func (b *board) reached(h schema.Head) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.halted = ""
+	b.halted, b.behind = "", false
 	if b.head == nil || b.head.Latest != h.Latest || !same(b.head.Safe, h.Safe) || !same(b.head.Finalized, h.Finalized) {
 		signal(b.changed)
 	}
 	b.head = &h
+}
+
+// shows tells whether this head was reached already.
+func (b *board) shows(h schema.Head) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.halted == "" && !b.behind && b.head != nil && b.head.Node == h.Node && b.head.Latest == h.Latest
 }
 
 // sighted sets the head of a chain that is still being caught up with.
@@ -61,7 +69,7 @@ func (b *board) sighted(h schema.Head) {
 	} else {
 		h.Safe, h.Finalized = b.head.Safe, b.head.Finalized
 	}
-	b.head = &h
+	b.head, b.behind = &h, true
 }
 
 func same(a, b *schema.Point) bool {
@@ -95,6 +103,7 @@ func (b *board) halt(why string) bool {
 
 // standing is a copy of what Ready and Stats ask for.
 type standing struct {
+	behind      bool
 	halted, bad string
 	good        time.Time
 }
@@ -102,7 +111,7 @@ type standing struct {
 func (b *board) state() standing {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return standing{halted: b.halted, bad: b.bad, good: b.good}
+	return standing{behind: b.behind, halted: b.halted, bad: b.bad, good: b.good}
 }
 
 // report returns what a status frame says, the nodes apart.

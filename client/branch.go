@@ -22,7 +22,7 @@ func (f *follower) missing(ctx context.Context, n asker, head schema.Header) ([]
 		ahead = head.Number - f.next + 1
 	}
 	if ahead > near {
-		blocks, err := blocksByNumber(ctx, n, f.chain, f.next, min(f.next+batch-1, head.Number))
+		blocks, err := blocksByNumber(ctx, n, f.chain, f.next, min(f.next+f.portion()-1, head.Number))
 		if err != nil {
 			return nil, err
 		}
@@ -36,6 +36,11 @@ func (f *follower) missing(ctx context.Context, n asker, head schema.Header) ([]
 		return nil, err
 	}
 	return f.join(ctx, n, []*chain.Block{b}, int(ahead)+reorgDepth)
+}
+
+// portion is how many blocks are worth reading at a time: what the outbox does not take is read again.
+func (f *follower) portion() uint64 {
+	return uint64(min(batch, max(f.box.Free(), 1)))
 }
 
 // join walks from the first of the blocks up its parents to one that is finished, and puts what it met in front. It

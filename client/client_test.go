@@ -102,7 +102,7 @@ func (r *running) at(d *drawing, name string) {
 	r.t.Helper()
 	wait(r.t, "head "+name+" delivered", func() bool {
 		s := r.Stats()
-		return s.Head != nil && s.Head.Latest.Hash == d.hash(name) && s.Waiting == 0
+		return s.Head != nil && s.Head.Latest.Hash == d.hash(name) && !s.Behind && s.Waiting == 0
 	})
 }
 

@@ -38,6 +38,7 @@ type peer struct {
 	net.Conn
 	server *fakeServer
 	index  int    // 0 for the first connection
+	gone   bool   // nothing that it still says is heard
 	seen   uint64 // data frames
 	mark   uint64 // settled
 	mu     sync.Mutex
@@ -108,12 +109,19 @@ func (s *fakeServer) talk(p *peer) {
 		s.mu.Lock()
 		script := s.script
 		s.mu.Unlock()
-		if script == nil || !script(p, frame) {
-			if !p.take(frame) {
-				return
-			}
+		if (script == nil || !script(p, frame)) && !p.take(frame) || p.gone {
+			return
 		}
 	}
+}
+
+// drop ends the connection, with a last word if there is one.
+func (p *peer) drop(word []byte) bool {
+	if word != nil {
+		p.say(word)
+	}
+	p.gone = true
+	return true
 }
 
 // take is the default: note the frame, ack data. It returns false after B.

@@ -16,7 +16,7 @@ import (
 // first one that the outbox does not take ends the step, and is read from the chain again in a later one.
 func (f *follower) finish(ctx context.Context, n asker, head schema.Header, blocks []*chain.Block) error {
 	for len(blocks) > 0 {
-		part := blocks[:min(len(blocks), batch)]
+		part := blocks[:min(uint64(len(blocks)), f.portion())]
 		blocks = blocks[len(part):]
 		entries, err := f.prepare(ctx, n, head, part)
 		if err != nil {
@@ -58,14 +58,10 @@ func (f *follower) encode(ctx context.Context, n asker, head schema.Header, b *c
 	if err != nil {
 		return prepared{}, err
 	}
-	payload, err := f.render(ctx, b)
-	if ctx.Err() != nil {
-		return prepared{}, ctx.Err()
-	}
-	p := prepared{entry: entry{point: schema.Point{Number: b.Number, Hash: b.Hash}, frame: payload}, poison: err,
-		unknown: unknown}
-	if err != nil || f.o.Bare {
-		return p, nil
+	p := prepared{entry: entry{point: schema.Point{Number: b.Number, Hash: b.Hash}}, unknown: unknown}
+	p.frame, p.poison = f.render(ctx, b)
+	if p.poison != nil || f.o.Bare {
+		return p, ctx.Err() // its end may be what rendering failed of
 	}
 	origin := schema.OriginBackfill
 	if b.Hash == head.Hash {
@@ -73,7 +69,7 @@ func (f *follower) encode(ctx context.Context, n asker, head schema.Header, b *c
 	}
 	p.frame, p.poison = wire.AppendData(nil, schema.Observation{Chain: b.Chain, Header: b.HeaderRLP, Hash: b.Hash,
 		Node: n.Name(), ObservedAt: at, ContentType: f.o.Template.ContentType(), Origin: origin,
-		Transactions: b.Transactions}, payload)
+		Transactions: b.Transactions}, p.frame)
 	return p, nil
 }
 

@@ -220,8 +220,7 @@ func (f *follower) reach(ctx context.Context, n asker, head schema.Header) {
 	f.deep = 0
 	h := f.headOf(n, head)
 	now := time.Now()
-	if old := f.board.report().Heads; len(old) == 1 && old[0].Node == h.Node && old[0].Latest == h.Latest &&
-		now.Sub(f.tagged) < tagsEvery {
+	if f.board.shows(h) && now.Sub(f.tagged) < tagsEvery {
 		return
 	}
 	f.tagged = now

@@ -1,7 +1,6 @@
 package client
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/firstseen/firstseen/internal/wire"
-	"github.com/firstseen/firstseen/schema"
 )
 
 // relay starts a client on a drawing whose head is a10, with as many servers as given.
@@ -74,7 +72,7 @@ func TestReconnectResendsUnackedInOrderAndNothingRefused(t *testing.T) {
 		case "a3":
 			p.refuse(wire.CodeData, "no")
 		case "a7":
-			p.Close()
+			p.drop(nil)
 		}
 		return true
 	})
@@ -219,9 +217,8 @@ func TestRetryBacksOffAndComesBack(t *testing.T) {
 func TestDrainMovesOnWithoutLoss(t *testing.T) {
 	t.Parallel()
 	d := draw(t).line("a", 0, 10, "")
-	old, next := serveRelay(t, d), serveRelay(t, d)
+	old := serveRelay(t, d)
 	old.has(0, "a0")
-	next.has(0, "a0")
 	drain := func(p *peer, frame []byte) bool {
 		if p.index > 0 || frame[0] != wire.TypeData {
 			return false
@@ -235,8 +232,7 @@ func TestDrainMovesOnWithoutLoss(t *testing.T) {
 		return true
 	}
 	old.scripted(drain)
-	c := relay(t, d, nil, old) // so that the first connection is to old
-	_ = next
+	c := relay(t, d, nil, old)
 	wait(t, "all acked", func() bool { return c.Stats().First == 10 })
 	wait(t, "B on the old connection", func() bool { old.mu.Lock(); defer old.mu.Unlock(); return old.byes == 1 })
 	d.line("a", 11, 12, "a10")
@@ -404,90 +400,5 @@ func TestFrameTooLargeForTheServerIsSetAside(t *testing.T) {
 	s.wants("a1", "a2", "a4")
 	if l := c.Stats().DeadLetters; len(l) != 1 || l[0].Block.Number != 3 {
 		t.Errorf("%+v", l)
-	}
-}
-
-func TestDialTriesEveryAddressAndTheAvoidedLast(t *testing.T) {
-	t.Parallel()
-	var tried []string
-	d := &dialer{servers: []string{"a:1", "b:2", "gone:3"}, rand: func() float64 { return 0 },
-		lookup: func(_ context.Context, host string) ([]string, error) {
-			switch host {
-			case "a":
-				return []string{"10.0.0.1", "10.0.0.2"}, nil
-			case "b":
-				return []string{"::1"}, nil
-			}
-			return nil, errors.New("no such host")
-		},
-		connect: func(ctx context.Context, _, address string) (net.Conn, error) {
-			if left, ok := ctx.Deadline(); !ok || time.Until(left) > dialEach {
-				t.Error("no deadline for this address")
-			}
-			tried = append(tried, address)
-			return nil, errors.New("refused " + address)
-		}}
-	_, err := d.dial(t.Context(), "10.0.0.2:1")
-	if len(tried) != 3 || tried[2] != "10.0.0.2:1" {
-		t.Errorf("tried %v", tried)
-	}
-	for _, part := range []string{"no such host", "refused [::1]:2", "refused 10.0.0.1:1"} {
-		if err == nil || !strings.Contains(err.Error(), part) {
-			t.Errorf("%v does not mention %q", err, part)
-		}
-	}
-}
-
-func TestBackoffStaysWithinItsBounds(t *testing.T) {
-	t.Parallel()
-	b := backoff{first: time.Second, most: 10 * time.Second, rand: func() float64 { return 0.5 }}
-	for _, want := range []time.Duration{500, 1000, 2000, 4000, 5000, 5000} {
-		if got := b.next(); got != want*time.Millisecond {
-			t.Errorf("%s, want %s", got, want*time.Millisecond)
-		}
-	}
-	b.attempts = 1000
-	if got := b.next(); got != 5*time.Second {
-		t.Error(got)
-	}
-}
-
-func TestMemoryBox(t *testing.T) {
-	t.Parallel()
-	b := newMemoryBox(Options{OutboxEntries: 4, OutboxBytes: 10, Now: time.Now})
-	put := func(size int) error {
-		return b.Append(entry{frame: make([]byte, size), point: schema.Point{Number: 1}})
-	}
-	if put(100) != nil {
-		t.Error("an empty outbox takes one entry of any size")
-	}
-	if !errors.Is(put(1), errFull) {
-		t.Error("full by bytes")
-	}
-	b.Ack(1)
-	<-b.Room()
-	for range 4 {
-		if err := put(1); err != nil {
-			t.Error(err)
-		}
-	}
-	if !errors.Is(put(1), errFull) {
-		t.Error("full by entries")
-	}
-	var seqs []uint64
-	for e, ok := b.After(0); ok; e, ok = b.After(e.seq) {
-		seqs = append(seqs, e.seq)
-	}
-	if !slices.Equal(seqs, []uint64{2, 3, 4, 5}) {
-		t.Errorf("seqs %v", seqs)
-	}
-	b.Fail("refused")
-	<-b.Room()
-	b.Ack(4)
-	if n, bytes, _ := b.Depth(); n != 1 || bytes != 1 {
-		t.Errorf("%d entries of %d bytes", n, bytes)
-	}
-	if e, ok := b.After(4); !ok || e.seq != 5 {
-		t.Error(e.seq, ok)
 	}
 }

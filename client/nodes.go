@@ -78,8 +78,10 @@ func (m *member) Name() string { return m.name }
 // Ask implements asker.
 func (m *member) Ask(ctx context.Context, method string, args ...any) (json.RawMessage, error) {
 	within := m.timeout
-	if method == "eth_getBlockByNumber" && len(args) == 2 && args[1] == false {
-		within = quickCall
+	if len(args) == 2 && method == "eth_getBlockByNumber" {
+		if full, ok := args[1].(bool); ok && !full { // a header and hashes, for following the head
+			within = quickCall
+		}
 	}
 	return m.call(ctx, within, method, args...)
 }

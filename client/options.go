@@ -116,6 +116,9 @@ func (o Options) Validate() error {
 			bad("server %q: want host:port", s)
 		}
 	}
+	if o.Chain >= 1<<63 {
+		bad("chain id %d: want less than 2^63", o.Chain)
+	}
 	if o.Template == nil {
 		bad("no template")
 	}

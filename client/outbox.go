@@ -36,6 +36,8 @@ type outbox interface {
 	// the chain again. Several events may give one signal.
 	More() <-chan struct{}
 	Room() <-chan struct{}
+	// Free returns how many entries can be appended now, if they are not large; 0 when there is no room.
+	Free() int
 	// Depth returns how many entries and bytes wait, and since when the oldest does.
 	Depth() (entries int, bytes int64, oldest time.Time)
 }
@@ -146,6 +148,13 @@ func (b *memoryBox) More() <-chan struct{} { return b.more }
 
 // Room implements outbox.
 func (b *memoryBox) Room() <-chan struct{} { return b.room }
+
+// Free implements outbox.
+func (b *memoryBox) Free() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return max(b.maxEntries-len(b.entries), 0)
+}
 
 // Depth implements outbox.
 func (b *memoryBox) Depth() (entries int, bytes int64, oldest time.Time) {

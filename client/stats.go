@@ -11,6 +11,7 @@ import (
 
 // Stats are what a client has done since New, and how it stands.
 type Stats struct {
+	Behind    bool              // still fetching blocks far below the head
 	Head      *schema.Head      // of the node in use; nil before one was seen
 	Nodes     []schema.NodeView // in order of preference
 	NodeFault map[string]uint64 // by node name: how often it could not be used
@@ -44,10 +45,11 @@ func (s Stats) Degraded() bool {
 
 // Stats returns the present figures. They are read one after the other, so a sum may be off by what happens meanwhile.
 func (c *Client) Stats() Stats {
-	n := c.tally.read()
+	n, b := c.tally.read(), c.board.state()
 	report := c.board.report()
 	s := Stats{
-		Nodes: c.nodes.Views(), NodeFault: c.nodes.faults(), Gaps: report.Gaps, Halted: c.board.state().halted,
+		Behind: b.behind, Halted: b.halted,
+		Nodes: c.nodes.Views(), NodeFault: c.nodes.faults(), Gaps: report.Gaps,
 		Observed: n.observed, LeftOut: n.leftOut, Last: n.last, Reorgs: n.reorgs, DeepestReorg: n.deepest,
 		NoReceipts: n.unknown, Server: n.connected, Connections: n.connects, Sent: n.sent, First: n.first,
 		Duplicate: n.duplicate, Refused: map[string]uint64{}, DeadLetters: c.box.deadLetters(),

@@ -10,14 +10,12 @@ import (
 	"testing"
 
 	"github.com/ethereum/go-ethereum/rpc"
-
-	"github.com/firstseen/firstseen/schema"
 )
 
 // ethService answers for a drawing over go-ethereum's own server.
 type ethService struct{ d *drawing }
 
-func (s ethService) ChainId() any { return s.d.answer("eth_chainId", nil) } //nolint:revive // the method's name
+func (s ethService) ChainId() any { return s.d.answer("eth_chainId", nil) }
 func (s ethService) GetBlockByNumber(which string, full bool) any {
 	return s.d.answer("eth_getBlockByNumber", args(which, full))
 }
@@ -117,7 +115,7 @@ func TestWebSocketAnswerTooLarge(t *testing.T) {
 	if a, _, err = l.Pick(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if h, err := latest(t.Context(), a); err == nil && h.Hash != (schema.Hash)(d.hash("a10")) {
+	if h, err := latest(t.Context(), a); err == nil && h.Hash != d.hash("a10") {
 		t.Error(h)
 	}
 }

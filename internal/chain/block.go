@@ -79,7 +79,7 @@ func summaries(txs []transaction) ([]schema.Transaction, error) {
 		seen[*t.Hash] = true
 		out[i] = schema.Transaction{
 			Hash:  schema.Hash(*t.Hash),
-			Index: uint32(i), //nolint:gosec // bounded by the length of the answer
+			Index: uint32(i), // bounded by the length of the answer
 			From:  schema.Address(*t.From),
 			To:    (*schema.Address)(t.To),
 			Value: decimal((*big.Int)(t.Value)),
