@@ -172,6 +172,8 @@ func TestDocumentNamesEveryLimitAndCode(t *testing.T) {
 		fmt.Sprintf("| %d KiB of content |", wire.MaxHello>>10),
 		fmt.Sprintf("| %d MiB (`max_frame`) |", wire.MaxFrame>>20),
 		fmt.Sprintf("| %d KiB of content |", wire.MaxStatus>>10),
+		fmt.Sprintf("| %d nodes and %d events; their reasons are printable UTF-8 of at most %d bytes |",
+			wire.MaxNodes, wire.MaxEvents, wire.MaxText),
 		fmt.Sprintf("1,%03d `D` frames and %d MiB", wire.WindowFrames-1000, wire.WindowBytes>>20),
 		fmt.Sprintf("| complete within %.0f s |", wire.FrameTimeout.Seconds()),
 		fmt.Sprintf("| within %.0f s of HELLO |", wire.WelcomeTimeout.Seconds()),

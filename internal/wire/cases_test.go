@@ -64,6 +64,14 @@ func report() schema.Report {
 		Nodes: []schema.NodeView{
 			{Name: "geth-1", Chain: 1, State: schema.NodeReady, Height: ptr(uint64(19000000)), Since: time.Unix(1, 0).UTC()},
 			{Name: "geth-2", Chain: 5, State: schema.NodeUnknown, Reason: "connection refused", Since: time.Unix(2, 0).UTC()},
+			{Name: "geth-3", Chain: 1, State: schema.NodeLagging, Reason: "<12> blocks behind", Height: ptr(uint64(18999988)),
+				Lag: ptr(uint64(12)), Since: time.Unix(3, 5000).UTC(), Cordoned: true,
+				Latency: &schema.Latency{P50: 1.25, P99: 870}},
+		},
+		Events: []schema.NodeEvent{
+			{Node: "geth-3", Chain: 1, From: schema.NodeReady, To: schema.NodeLagging, Reason: "<12> blocks behind",
+				At: time.Unix(3, 5000).UTC()},
+			{Node: "geth-2", Chain: 5, From: schema.NodeLive, To: schema.NodeUnknown, At: time.Unix(2, 0).UTC()},
 		},
 		Gaps: []schema.Gap{{Chain: 1, From: 5, To: 9, Reason: "pruned <by> the node"}},
 	}
@@ -99,8 +107,13 @@ func goodCases(t *testing.T) []wireCase {
 		s("data", "unknown name, other time zone, upper-case hash", `D{"chain":9223372036854775807,"header":"0xC0",`+
 			`"hash":"0xABCDEF0000000000000000000000000000000000000000000000000000000001","node":"n","observed_at":`+
 			`"2026-01-02T04:04:05+01:00","content_type":"a/b","origin":"head","transactions":null,"later":0}`+"\npayload"),
-		c("status", "heads, nodes and gaps", ok(wire.AppendStatus(nil, report()))),
+		c("status", "heads, nodes, events and gaps", ok(wire.AppendStatus(nil, report()))),
 		s("status", "empty", `S{}`),
+		s("status", "reasons of 200 bytes", strings.ReplaceAll(`S{"nodes":[`+statusNode+`],"events":[`+statusEvent+`]}`,
+			`"r"`, `"`+strings.Repeat("é", wire.MaxText/2)+`"`)),
+		s("status", "times of another zone", `S{"nodes":[{"name":"n","chain":1,"state":"live","height":null,`+
+			`"since":"2026-01-02T04:04:05+01:00"}],"events":[{"node":"n","chain":1,"from":"unknown","to":"live",`+
+			`"reason":"","at":"2026-01-02T04:04:05.5+01:00"}]}`),
 		s("status", "node state of a later version", `S{"nodes":[{"name":"n","chain":1,"state":"resting","height":null,`+
 			`"since":"2026-01-02T03:04:05Z"}]}`),
 		s("ack", "one", "A1 f"),
@@ -135,10 +148,65 @@ func badCases() []wireCase {
 	add("status", wire.CodeProtocol, "head without hash", `S{"heads":[{"chain":1,"node":"n","latest":{"number":1}}]}`)
 	add("status", wire.CodeProtocol, "node without name",
 		`S{"nodes":[{"chain":1,"state":"live","height":1,"since":"2026-01-02T03:04:05Z"}]}`)
+	badStatus(add)
 	add("pong", wire.CodeProtocol, "with content", "O1")
 	add("bye", wire.CodeProtocol, "with content", "B ")
 	add("ping", wire.CodeProtocol, "empty content", "")
 	return cases
+}
+
+const (
+	statusNode = `{"name":"n","chain":1,"state":"lagging","reason":"r","height":1,"lag":2,"since":"2026-01-02T03:04:05Z",` +
+		`"cordoned":true,"latency":{"p50_ms":1.5,"p99_ms":20}}`
+	statusEvent = `{"node":"n","chain":1,"from":"ready","to":"lagging","reason":"r","at":"2026-01-02T03:04:05Z"}`
+)
+
+// many repeats a JSON value n times, as in a list.
+func many(n int, value string) string { return strings.Repeat(value+",", n-1) + value }
+
+// badStatus takes one good view and one good transition and breaks one thing at a time.
+func badStatus(add func(kind string, code wire.Code, name, content string)) {
+	node := func(name, old, with string) {
+		if !strings.Contains(statusNode, old) {
+			panic(name)
+		}
+		add("status", wire.CodeProtocol, "node: "+name, `S{"nodes":[`+strings.Replace(statusNode, old, with, 1)+`]}`)
+	}
+	node("chain 0", `"chain":1`, `"chain":0`)
+	node("no state", `"state":"lagging",`, ``)
+	node("no since", `"since":"2026-01-02T03:04:05Z",`, ``)
+	node("since before 1970", `2026-01`, `1926-01`)
+	node("reason of 201 bytes", `"r"`, `"`+strings.Repeat("x", wire.MaxText+1)+`"`)
+	node("reason with a line feed", `"r"`, `"a\nb"`)
+	node("reason with a direction override", `"r"`, `"\u202e"`)
+	node("height of 2^63", `"height":1`, `"height":9223372036854775808`)
+	node("height negative", `"height":1`, `"height":-1`)
+	node("lag of 2^63", `"lag":2`, `"lag":9223372036854775808`)
+	node("latency negative", `"p50_ms":1.5`, `"p50_ms":-1`)
+	node("latency of 25 days", `"p99_ms":20`, `"p99_ms":2160000000`)
+	node("latency beyond any number", `"p99_ms":20`, `"p99_ms":1e999`)
+	node("latency a string", `"p99_ms":20`, `"p99_ms":"20"`)
+	node("cordoned a number", `"cordoned":true`, `"cordoned":1`)
+	add("status", wire.CodeProtocol, "129 nodes", `S{"nodes":[`+many(wire.MaxNodes+1,
+		`{"name":"n","chain":1,"state":"live","since":"2026-01-02T03:04:05Z"}`)+`]}`)
+
+	event := func(name, old, with string) {
+		if !strings.Contains(statusEvent, old) {
+			panic(name)
+		}
+		add("status", wire.CodeProtocol, "event: "+name, `S{"events":[`+strings.Replace(statusEvent, old, with, 1)+`]}`)
+	}
+	event("chain 0", `"chain":1`, `"chain":0`)
+	event("no node", `"node":"n",`, ``)
+	event("node with a slash", `"node":"n"`, `"node":"n/m"`)
+	event("no from", `"from":"ready",`, ``)
+	event("to with a space", `"to":"lagging"`, `"to":"not ready"`)
+	event("no at", `,"at":"2026-01-02T03:04:05Z"`, ``)
+	event("at after 9999", `"2026-01`, `"12026-01`)
+	event("reason of 201 bytes", `"r"`, `"`+strings.Repeat("x", wire.MaxText+1)+`"`)
+	event("reason with an escape character", `"r"`, `"\u001b[2J"`)
+	add("status", wire.CodeProtocol, "129 events", `S{"events":[`+many(wire.MaxEvents+1,
+		`{"node":"n","chain":1,"from":"live","to":"ready","at":"2026-01-02T03:04:05Z"}`)+`]}`)
 }
 
 func badHellos(add func(kind string, code wire.Code, name, content string)) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/firstseen/firstseen/internal/wire"
@@ -60,6 +61,55 @@ func TestTextIsCutBetweenCharacters(t *testing.T) {
 		if err != nil || !utf8.ValidString(refusal.Text) || len(refusal.Text) > wire.MaxText || len(refusal.Text) == 0 {
 			t.Errorf("%q came back as %q, %v", text, refusal.Text, err)
 		}
+	}
+}
+
+func TestReasonsFromNodesAreMadeToFitAStatus(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("世", 100) + "\n\x1b[2J"
+	r := schema.Report{
+		Nodes:  []schema.NodeView{{Name: "n", Chain: 1, State: schema.NodeLive, Reason: long, Since: time.Unix(1, 0)}},
+		Events: []schema.NodeEvent{{Node: "n", Chain: 1, From: schema.NodeReady, To: schema.NodeLive, Reason: long, At: time.Unix(1, 0)}},
+	}
+	got, err := wire.ParseStatus(must(t)(wire.AppendStatus(nil, r)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, reason := range []string{got.Nodes[0].Reason, got.Events[0].Reason} {
+		if reason != strings.Repeat("世", wire.MaxText/len("世")) {
+			t.Errorf("reason came back as %q", reason)
+		}
+	}
+	if r.Nodes[0].Reason != long || r.Events[0].Reason != long {
+		t.Error("the caller's report was changed")
+	}
+}
+
+func TestAStatusHoldsAsManyNodesAndEventsAsItsLimits(t *testing.T) {
+	t.Parallel()
+	content := `S{"nodes":[` + many(wire.MaxNodes, statusNode) + `],"events":[` + many(wire.MaxEvents, statusEvent) + `]}`
+	r, err := wire.ParseStatus([]byte(content))
+	if err != nil || len(r.Nodes) != wire.MaxNodes || len(r.Events) != wire.MaxEvents {
+		t.Errorf("%d nodes, %d events, %v", len(r.Nodes), len(r.Events), err)
+	}
+}
+
+func TestAStatusWithinItsCountsMayStillExceedItsSize(t *testing.T) {
+	t.Parallel()
+	r := schema.Report{}
+	for range wire.MaxNodes {
+		r.Nodes = append(r.Nodes, schema.NodeView{Name: "n", Chain: 1, State: schema.NodeLive,
+			Reason: strings.Repeat("<", wire.MaxText), Since: time.Unix(1, 0)})
+	}
+	for range wire.MaxEvents {
+		r.Events = append(r.Events, schema.NodeEvent{Node: "n", Chain: 1, From: schema.NodeReady, To: schema.NodeLive,
+			Reason: strings.Repeat("<", wire.MaxText), At: time.Unix(1, 0)})
+	}
+	_, err := wire.AppendStatus(nil, r)
+	wantCode(t, err, wire.CodeSize)
+	r.Events = nil
+	if content := must(t)(wire.AppendStatus(nil, r)); len(content) > wire.MaxStatus {
+		t.Errorf("%d bytes", len(content))
 	}
 }
 

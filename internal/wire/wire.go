@@ -38,7 +38,14 @@ const (
 	MaxHello  = 4 << 10
 	MaxFrame  = 4 << 20
 	MaxStatus = 256 << 10
-	MaxText   = 200 // of the text in a refusal or a fatal frame
+	MaxText   = 200 // of the text in a refusal or a fatal frame, and of the reasons of nodes and events in a status
+)
+
+// Limits on the lists in a status. Frames of MaxStatus bound them too: reasons full of characters that JSON escapes reach
+// it first.
+const (
+	MaxNodes  = 128 // views
+	MaxEvents = 128 // transitions; a client with more has the rest wait for its next report
 )
 
 // The window: how much a client may have in data frames that are not yet acked or refused. One frame is always
