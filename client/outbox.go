@@ -56,7 +56,7 @@ const maxLetters = 64
 type memoryBox struct {
 	maxEntries int
 	maxBytes   int64
-	now        func() time.Time
+	now        func() time.Time // monotonic
 	more, room chan struct{}
 
 	mu      sync.Mutex // guards the rest
@@ -68,7 +68,7 @@ type memoryBox struct {
 }
 
 func newMemoryBox(o Options) *memoryBox {
-	return &memoryBox{maxEntries: o.OutboxEntries, maxBytes: o.OutboxBytes, now: o.Now,
+	return &memoryBox{maxEntries: o.OutboxEntries, maxBytes: o.OutboxBytes, now: time.Now,
 		more: make(chan struct{}, 1), room: make(chan struct{}, 1)}
 }
 
