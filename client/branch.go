@@ -44,12 +44,13 @@ func (f *follower) portion() uint64 {
 }
 
 // join walks from the first of the blocks up its parents to one that is finished, and puts what it met in front. It
-// gives up after limit steps with errDeepReorg.
+// gives up after limit steps with errDeepReorg, except among heights that an earlier run finished: their hashes are not
+// known, so a shallow reorg looks like a deep one, and the walk goes on to the floor.
 func (f *follower) join(ctx context.Context, n asker, blocks []*chain.Block, limit int) ([]*chain.Block, error) {
 	var walked []*chain.Block // newest first
 	lowest := blocks[0]
 	for !f.joins(lowest) {
-		if len(walked) == limit {
+		if len(walked) >= limit && lowest.Number > f.resumed {
 			f.halt(lowest.Number, blocks[len(blocks)-1].Number)
 			return nil, errDeepReorg
 		}
@@ -64,7 +65,10 @@ func (f *follower) join(ctx context.Context, n asker, blocks []*chain.Block, lim
 		walked = append(walked, parent)
 		lowest = parent
 	}
-	if depth := f.depth(lowest.Number); depth > 0 {
+	switch depth := f.depth(lowest.Number); {
+	case depth > 0 && lowest.Number < f.resumed && !f.window.has(lowest.Parent):
+		f.log.WithField("from", lowest.Number).Info("a branch that an earlier run followed was left: sending again from below it")
+	case depth > 0:
 		f.tally.reorg(depth)
 		f.log.WithField("depth", depth).WithField("from", lowest.Number).Info("reorg: delivering the other branch")
 	}

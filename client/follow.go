@@ -43,6 +43,8 @@ type follower struct {
 	floor  uint64 // heights below are not this observer's to deliver
 	hold   uint64 // until one block was finished, heads below wait: the server has as much already
 	next   uint64 // the height after the last finished block
+
+	resumed uint64 // the stored block that this run went on from; the window has no hashes below it. 0: none
 }
 
 // run converges until ctx ends.
@@ -210,6 +212,7 @@ func (f *follower) resume(p schema.Position, head schema.Header) {
 	// If the stored block is on a branch that was left, what is below it is sent again, down to the floor: its hashes
 	// are not known here, and a duplicate costs less than a gap.
 	f.window.add(p.Hash)
+	f.resumed = p.Number
 	f.next, f.hold = p.Number+1, p.Number+1
 	f.floor = p.Number - min(p.Number, reorgDepth-1)
 	log.Info("going on after the last block stored")

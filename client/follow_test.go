@@ -159,6 +159,27 @@ func TestStoredPositionOnABranchThatWasLeft(t *testing.T) {
 	s.wants(names("a", 195-127, 200)...) // the fork is somewhere in there
 }
 
+func TestShallowReorgBelowTheStoredPositionIsNoDeepOne(t *testing.T) {
+	t.Parallel()
+	for _, since := range []int{1, 10, 100} {
+		t.Run(itoa(since), func(t *testing.T) {
+			t.Parallel()
+			end := 300 + since
+			d := draw(t).line("a", 0, uint64(end), "")
+			s := serveRelay(t, d)
+			s.has(300, "a300")
+			c := start(t, []string{serveDrawing(t, d).URL}, []string{s.addr()}, nil)
+			c.at(d, fmt.Sprint("a", end))
+			d.line("b", 298, uint64(end+1), "a297")
+			c.at(d, fmt.Sprint("b", end+1))
+			s.wants(slices.Concat(names("a", 301, end), names("a", 300-127, 297), names("b", 298, end+1))...)
+			if got := c.Stats(); got.Degraded() || len(got.Gaps) != 0 {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
+
 func TestPauseLongerThanTheBackfillIsAGap(t *testing.T) {
 	t.Parallel()
 	d := draw(t).line("a", 0, 100, "")
