@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -17,11 +18,29 @@ import (
 const maxReason = 255
 
 // Report takes what an observer knows besides blocks and judges the chains that it speaks of. A report that the tables
-// cannot hold is an error and changes nothing. Node views are not kept.
+// cannot hold is an error and changes nothing. Otherwise its heads and gaps stand even if its nodes cannot be written,
+// which is an error too.
 func (s *Store) Report(ctx context.Context, observer string, r schema.Report) error {
 	if err := screenReport(observer, r); err != nil {
 		return fmt.Errorf("report of %q: %w", observer, err)
 	}
+	if len(r.Heads)+len(r.Gaps)+len(r.Nodes)+len(r.Events) == 0 {
+		return nil
+	}
+	now, err := s.clock(ctx)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(s.reportChains(ctx, observer, r, now), s.reportNodes(ctx, observer, r, now))
+	if err != nil {
+		return fmt.Errorf("report of %q: %w", observer, err)
+	}
+	s.prune(ctx, now)
+	return nil
+}
+
+// reportChains writes heads and gaps and judges their chains.
+func (s *Store) reportChains(ctx context.Context, observer string, r schema.Report, now int64) error {
 	var chains []uint64
 	for _, h := range r.Heads {
 		chains = append(chains, h.Chain)
@@ -32,15 +51,11 @@ func (s *Store) Report(ctx context.Context, observer string, r schema.Report) er
 	if len(chains) == 0 {
 		return nil
 	}
-	slices.Sort(chains)
-	now, err := s.clock(ctx)
+	err := s.retried(ctx, func(tx *gorm.DB) error { return noteReport(tx, observer, r, now) })
 	if err != nil {
 		return err
 	}
-	err = s.retried(ctx, func(tx *gorm.DB) error { return noteReport(tx, observer, r, now) })
-	if err != nil {
-		return fmt.Errorf("report of %q: %w", observer, err)
-	}
+	slices.Sort(chains)
 	for _, chain := range slices.Compact(chains) {
 		if err := s.judge(ctx, chain, now); err != nil {
 			return fmt.Errorf("judge chain %d: %w", chain, err)
@@ -83,7 +98,7 @@ func screenReport(observer string, r schema.Report) error {
 			return &badOffer{fmt.Sprintf("reason of gap is not UTF-8 of at most %d characters", maxReason)}
 		}
 	}
-	return nil
+	return screenNodes(r)
 }
 
 func screenHead(h schema.Head) error {

@@ -75,6 +75,37 @@ type gapRow struct {
 
 func (gapRow) TableName() string { return "gaps" }
 
+type nodeRow struct {
+	Observer   string `gorm:"primaryKey"`
+	Chain      uint64 `gorm:"primaryKey;autoIncrement:false"`
+	Node       string `gorm:"primaryKey"`
+	State      string
+	Reason     string
+	Height     *uint64
+	Lag        *uint64
+	LatencyP50 *float64 `gorm:"column:latency_p50"`
+	LatencyP99 *float64 `gorm:"column:latency_p99"`
+	Since      int64
+	Cordoned   bool
+	ReportedAt int64
+}
+
+func (nodeRow) TableName() string { return "nodes" }
+
+type nodeEventRow struct {
+	ID         uint64 `gorm:"primaryKey"`
+	Observer   string
+	Node       string
+	Chain      uint64
+	FromState  string
+	ToState    string
+	Reason     string
+	At         int64
+	ReceivedAt int64
+}
+
+func (nodeEventRow) TableName() string { return "node_events" }
+
 type feedRow struct {
 	Seq      uint64 `gorm:"primaryKey;autoIncrement:false"`
 	Kind     string

@@ -58,6 +58,7 @@ type Store struct {
 	stall   atomic.Pointer[stall] // nil while commits succeed
 	turn    chan struct{}         // holds the one writer of SQLite; nil for MySQL
 	steady  bool                  // Options.Now was given: it is also the clock that servers compare by
+	pruned  atomic.Int64          // when old transitions of nodes were last looked for; 0: not yet
 
 	migrating sync.Mutex // one Migrate at a time in this process
 }
