@@ -102,7 +102,7 @@ func (l *link) judge(ctx, hard context.Context, err error) error {
 	}
 	l.tally.lost(err.Error(), now)
 	pause := l.wait.next()
-	log := l.log.WithError(err).WithField("pause", pause.Round(time.Millisecond))
+	log := l.log.WithError(err).WithField("pause", pause.Round(time.Millisecond).String())
 	if errors.Is(err, errNoRelay) {
 		log.Error("no relay with this server")
 	} else {

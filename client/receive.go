@@ -25,7 +25,7 @@ func (s *session) receive(frame []byte, ahead func()) error {
 		if err != nil {
 			return err
 		}
-		s.log.WithField("within", within).Info("server drains: moving on")
+		s.log.WithField("within", within.String()).Info("server drains: moving on")
 		// Leave before the server closes, so that the acks of its last moment are read.
 		s.leave(min(within*9/10, maxDrain), ahead)
 		return nil

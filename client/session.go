@@ -85,7 +85,7 @@ func (s *session) serve(ctx, hard context.Context, recycle time.Duration, ahead 
 		select {
 		case err := <-s.conn.wrote:
 			if s.idle = true; err != nil {
-				return s.lastWords(fmt.Errorf("write: %w", err), time.Second)
+				return s.broken(fmt.Errorf("write: %w", err), time.Second)
 			}
 		case frame := <-s.conn.in:
 			if err := s.receive(frame, ahead); err != nil {
@@ -93,11 +93,7 @@ func (s *session) serve(ctx, hard context.Context, recycle time.Duration, ahead 
 			}
 		case err := <-s.conn.ended:
 			s.conn.ended <- err
-			err = s.lastWords(err, 0)
-			if s.byeSaid { // it was quick to answer B
-				return s.parted()
-			}
-			return err
+			return s.broken(err, 0)
 		case <-s.box.More():
 		case <-s.board.changed:
 			s.news()
@@ -161,6 +157,16 @@ func (s *session) listen(d time.Duration) error {
 			return nil
 		}
 	}
+}
+
+// broken is the outcome of a connection that ended by itself. Behind our own B that is no loss: the server was quick to
+// answer it.
+func (s *session) broken(err error, wait time.Duration) error {
+	err = s.lastWords(err, wait)
+	if s.byeSaid {
+		return s.parted()
+	}
+	return err
 }
 
 // lastWords returns why a broken connection ended: what the server said of it, else err.
