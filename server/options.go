@@ -62,7 +62,7 @@ const (
 	bareLingerTime   = 10 * time.Second // of reading on behind a bad frame, bare mode
 	bareLingerBytes  = 64 << 20
 	crowdedFirst     = 10 * time.Second // FirstFrame while there are more than MaxConns connections
-	largeFrame       = 128 << 10        // above so many bytes a frame waits for a place
+	largeFrame       = 32 << 10         // above so many bytes a frame waits for a place
 	largeFrames      = 64               // places; with all taken, large frames are in 64 times MaxFrame and the copies made of it
 	stopGrace        = 5 * time.Second  // from the last drain deadline until sockets are closed by force
 )

@@ -96,7 +96,6 @@ func (s *Server) Run(ctx context.Context) error {
 	bareCtx, endBare := context.WithCancel(work)
 	defer endBare()
 
-	s.opt.Log.WithField("address", s.Addr().String()).Info("server listens")
 	s.state.Store(stateServing)
 	unhook := context.AfterFunc(ctx, func() { s.ln.Close() })
 	defer unhook()
