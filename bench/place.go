@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/firstseen/firstseen/internal/store"
+)
+
+const mysqlVariable = "FIRSTSEEN_TEST_MYSQL_DSN"
+
+// place is a database server, or SQLite, and the ceilings that are measured there, the one of the same tables first.
+type place struct {
+	name     string
+	ceilings []contender
+	fresh    func(ctx context.Context) (dsn string, drop func(), err error) // a new database with all tables
+}
+
+func places(dir string) []place {
+	out := []place{{
+		name: "sqlite", fresh: func(ctx context.Context) (string, func(), error) { return freshFile(ctx, dir) },
+		ceilings: []contender{
+			{"driver, same tables", func(ctx context.Context, dsn string, rows int) (result, error) {
+				return ceiling{dsn: dsn, rows: rows, connections: 1}.run(ctx)
+			}},
+			{"driver, one table", func(ctx context.Context, dsn string, rows int) (result, error) {
+				return ceiling{dsn: dsn, rows: rows, connections: 1, oneTable: true}.run(ctx)
+			}},
+		},
+	}}
+	admin := os.Getenv(mysqlVariable)
+	if admin == "" {
+		fmt.Fprintf(os.Stderr, "bench: no MySQL: set %s, or run `make bench`\n", mysqlVariable)
+		return out
+	}
+	return append([]place{{
+		name: "mysql", fresh: func(ctx context.Context) (string, func(), error) { return freshDatabase(ctx, admin) },
+		ceilings: []contender{
+			{"driver, same tables", func(ctx context.Context, dsn string, rows int) (result, error) {
+				return ceiling{dsn: dsn, rows: rows, connections: 2}.run(ctx)
+			}},
+			{"driver, same tables, 1 connection", func(ctx context.Context, dsn string, rows int) (result, error) {
+				return ceiling{dsn: dsn, rows: rows, connections: 1}.run(ctx)
+			}},
+			{"driver, one table", func(ctx context.Context, dsn string, rows int) (result, error) {
+				return ceiling{dsn: dsn, rows: rows, connections: 2, oneTable: true}.run(ctx)
+			}},
+		},
+	}}, out...)
+}
+
+func freshFile(ctx context.Context, dir string) (string, func(), error) {
+	folder, err := os.MkdirTemp(dir, "firstseen-bench-*")
+	if err != nil {
+		return "", nil, fmt.Errorf("create database: %w", err)
+	}
+	drop := func() { _ = os.RemoveAll(folder) }
+	dsn := "sqlite://" + filepath.Join(folder, "bench.db")
+	if err := migrate(ctx, dsn); err != nil {
+		drop()
+		return "", nil, err
+	}
+	return dsn, drop, nil
+}
+
+func freshDatabase(ctx context.Context, admin string) (string, func(), error) {
+	cfg, err := mysql.ParseDSN(admin)
+	if err != nil {
+		return "", nil, fmt.Errorf("%s is not a DSN like root@tcp(127.0.0.1:3306)/", mysqlVariable)
+	}
+	cfg.DBName = ""
+	db, err := sql.Open("mysql", cfg.FormatDSN())
+	if err != nil {
+		return "", nil, fmt.Errorf("create database: %w", err)
+	}
+	name := "firstseen_bench_" + strings.ToLower(rand.Text()[:12])
+	if _, err := db.ExecContext(ctx, "CREATE DATABASE "+name); err != nil {
+		_ = db.Close()
+		return "", nil, fmt.Errorf("create database: %w", err)
+	}
+	drop := func() {
+		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+		defer cancel()
+		_, _ = db.ExecContext(late, "DROP DATABASE "+name)
+		_ = db.Close()
+	}
+	cfg.DBName = name
+	if err := migrate(ctx, cfg.FormatDSN()); err != nil {
+		drop()
+		return "", nil, err
+	}
+	return cfg.FormatDSN(), drop, nil
+}
+
+func migrate(ctx context.Context, dsn string) error {
+	s, err := store.Open(ctx, store.Options{DSN: dsn})
+	if err != nil {
+		return err
+	}
+	if err := s.Migrate(ctx); err != nil {
+		_ = s.Close()
+		return err
+	}
+	return s.Close()
+}
