@@ -24,8 +24,12 @@ func (s *Store) Migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	results, err := provider.Up(ctx)
+	unlock, err := s.lockMigrations(ctx)
 	if err != nil {
+		return fmt.Errorf("migrate %s: %w", s.source, err)
+	}
+	results, err := provider.Up(ctx)
+	if err = errors.Join(err, unlock(context.WithoutCancel(ctx))); err != nil {
 		return fmt.Errorf("migrate %s: %w", s.source, err)
 	}
 	for _, r := range results {
@@ -65,73 +69,71 @@ func (s *Store) migrations() (*goose.Provider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read migrations: %w", err)
 	}
-	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true)}
 	gooseDialect := goose.DialectSQLite3
-	switch {
-	case s.dialect == dialectMySQL:
+	if s.dialect == dialectMySQL {
 		gooseDialect = goose.DialectMySQL
-		options = append(options, goose.WithSessionLocker(namedLock{}))
-	case s.source.path != "": // nobody else can see a database in memory
-		options = append(options, goose.WithLocker(&fileLock{path: s.source.path + "-migrate"}))
 	}
-	return goose.NewProvider(gooseDialect, s.pool, files, options...)
+	return goose.NewProvider(gooseDialect, s.pool, files, goose.WithDisableGlobalRegistry(true))
 }
 
-// namedLock keeps two processes from migrating one MySQL database at once. The server gives it up with the connection,
-// so that unlike a lock row it cannot outlive its holder.
-type namedLock struct{}
+// lockMigrations waits until no other process migrates this database, and keeps them out until unlock is called. It is
+// held around all of goose's work: goose's own lockers leave out its first look, which creates its table, on MySQL in
+// two steps that another process can come between.
+func (s *Store) lockMigrations(ctx context.Context) (unlock func(context.Context) error, err error) {
+	switch {
+	case s.dialect == dialectMySQL:
+		return lockByName(ctx, s.pool)
+	case s.source.path != "":
+		return lockFile(ctx, s.source.path+"-migrate")
+	}
+	return func(context.Context) error { return nil }, nil // nobody else can see a database in memory
+}
 
-// SessionLock implements lock.SessionLocker.
-func (namedLock) SessionLock(ctx context.Context, conn *sql.Conn) error {
+// migrationLock is the name of a lock that all processes on one database share.
+const migrationLock = "CONCAT('firstseen-', MD5(DATABASE()))"
+
+// lockByName takes a lock that the server gives up with the connection, so that unlike a lock row it cannot outlive its
+// holder.
+func lockByName(ctx context.Context, pool *sql.DB) (unlock func(context.Context) error, err error) {
+	conn, err := pool.Conn(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("lock migrations: %w", err)
+	}
 	const patience = 30 // times 10 s, which is below the connection's read timeout
 	for range patience {
 		var got sql.NullInt64
-		err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(CONCAT('firstseen-', MD5(DATABASE())), 10)").Scan(&got)
-		if err != nil {
-			return fmt.Errorf("lock migrations: %w", err)
+		if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK("+migrationLock+", 10)").Scan(&got); err != nil {
+			_ = conn.Close()
+			return nil, fmt.Errorf("lock migrations: %w", err)
 		}
 		if got.Int64 == 1 {
-			return nil
+			return func(ctx context.Context) error {
+				_, err := conn.ExecContext(ctx, "DO RELEASE_LOCK("+migrationLock+")")
+				return errors.Join(err, conn.Close())
+			}, nil
 		}
 	}
-	return errors.New("lock migrations: another process has held the lock for five minutes")
+	_ = conn.Close()
+	return nil, errors.New("lock migrations: another process has held the lock for five minutes")
 }
 
-// SessionUnlock implements lock.SessionLocker.
-func (namedLock) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
-	_, err := conn.ExecContext(ctx, "DO RELEASE_LOCK(CONCAT('firstseen-', MD5(DATABASE())))")
-	return err
-}
-
-// fileLock is a lock between processes on one machine: an exclusive transaction on an empty SQLite database beside the
-// real one. It ends with its holder, too. The file stays, because deleting a lock file races.
-type fileLock struct {
-	path string
-	pool *sql.DB
-	tx   *sql.Tx
-}
-
-// Lock implements lock.Locker.
-func (l *fileLock) Lock(ctx context.Context, _ *sql.DB) error {
-	file := url.URL{Scheme: "file", OmitHost: true, Path: l.path, RawQuery: "_txlock=exclusive&_busy_timeout=200"}
+// lockFile takes a lock between processes on one machine: an exclusive transaction on an empty SQLite database beside
+// the real one. It ends with its holder, too. The file stays, because deleting a lock file races.
+func lockFile(ctx context.Context, path string) (unlock func(context.Context) error, err error) {
+	file := url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: "_txlock=exclusive&_busy_timeout=200"}
 	connector, err := sqlite.NewConnector(file.String())
 	if err != nil {
-		return fmt.Errorf("lock %s: %w", l.path, err)
+		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	l.pool = sql.OpenDB(connector)
+	pool := sql.OpenDB(connector)
 	for {
-		l.tx, err = l.pool.BeginTx(ctx, nil)
+		tx, err := pool.BeginTx(ctx, nil)
 		if err == nil {
-			return nil
+			return func(context.Context) error { return errors.Join(tx.Rollback(), pool.Close()) }, nil
 		}
 		if ctx.Err() != nil || !busy(err) {
-			_ = l.pool.Close()
-			return fmt.Errorf("lock %s: %w", l.path, err)
+			_ = pool.Close()
+			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
 	}
-}
-
-// Unlock implements lock.Locker.
-func (l *fileLock) Unlock(context.Context, *sql.DB) error {
-	return errors.Join(l.tx.Rollback(), l.pool.Close())
 }

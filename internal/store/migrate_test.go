@@ -58,19 +58,19 @@ func TestMigrationsMayRunAtOnceAndAgain(t *testing.T) {
 
 func TestAMigrationThatWaitsCanBeCancelled(t *testing.T) {
 	t.Parallel()
-	lock := fileLock{path: t.TempDir() + "/lock"}
-	if err := lock.Lock(t.Context(), nil); err != nil {
+	path := t.TempDir() + "/lock"
+	unlock, err := lockFile(t.Context(), path)
+	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	waiting := make(chan error, 1)
-	second := fileLock{path: lock.path}
-	go func() { waiting <- second.Lock(ctx, nil) }()
+	go func() { _, err := lockFile(ctx, path); waiting <- err }()
 	cancel()
 	if err := <-waiting; err == nil {
 		t.Error("a cancelled wait got the lock")
 	}
-	if err := lock.Unlock(t.Context(), nil); err != nil {
+	if err := unlock(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
