@@ -130,3 +130,58 @@ type ConnectionSum struct {
 	Known  bool   `json:"known"`
 	Reason string `json:"reason,omitempty"`
 }
+
+// NodeView is what one observer thinks of one node.
+type NodeView struct {
+	Observer string `json:"observer"`
+	Name     string `json:"name" doc:"What this observer calls the node."`
+	Chain    Number `json:"chain" doc:"Chain id."`
+
+	State      string         `json:"state" doc:"unknown, live, ready, lagging, quarantined, probation or wrong_chain; later versions may add some."`
+	Reason     string         `json:"reason" doc:"Why it is in this state; may be empty."`
+	Since      Time           `json:"since" doc:"Of the state, by the observer's clock."`
+	Cordoned   bool           `json:"cordoned" doc:"Taken out of use by hand."`
+	Height     OptionalNumber `json:"height" doc:"Of its head; null while unknown."`
+	Lag        OptionalNumber `json:"lag" doc:"Blocks behind the tip that the observer's nodes agree on; null while unknown."`
+	LatencyP50 *float64       `json:"latency_p50_seconds" doc:"Half of its recent answers took no longer; null before the first."`
+	LatencyP99 *float64       `json:"latency_p99_seconds" doc:"99 of 100 recent answers took no longer; null before the first."`
+
+	ReportedAt Time    `json:"reported_at" doc:"When the observer said so, by the store's clock."`
+	AgeSeconds float64 `json:"age_seconds" doc:"Since then."`
+	Stale      bool    `json:"stale" doc:"Older than 25 seconds: the observer is silent, and this is the past."`
+}
+
+// Node is what one observer thinks of one node, and how it came to that.
+type Node struct {
+	NodeView
+	History []Transition `json:"history" nullable:"false" doc:"The last transitions, newest first, of the last 24 hours."`
+}
+
+// NodeList is a part of the list of nodes.
+type NodeList struct {
+	Data       []Node  `json:"data" nullable:"false" doc:"By observer, chain and name."`
+	NextCursor *string `json:"next_cursor" doc:"Pass it as cursor to go on; null at the end."`
+}
+
+// NodeDetail is one node as all its observers see it.
+type NodeDetail struct {
+	Name    string               `json:"name"`
+	Views   []NodeView           `json:"views" nullable:"false" doc:"By observer and chain, at most 100. /v1/nodes?node= has all."`
+	History []ObservedTransition `json:"history" nullable:"false" doc:"Of the last 24 hours, those received last first."`
+}
+
+// Transition is a node's change from one state to another, as an observer decided it.
+type Transition struct {
+	From       string `json:"from"`
+	To         string `json:"to"`
+	Reason     string `json:"reason"`
+	At         Time   `json:"at" doc:"By the observer's clock."`
+	ReceivedAt Time   `json:"received_at" doc:"By the store's clock."`
+}
+
+// ObservedTransition is a Transition with who decided it.
+type ObservedTransition struct {
+	Observer string `json:"observer"`
+	Chain    Number `json:"chain"`
+	Transition
+}

@@ -286,6 +286,15 @@ func (b *brokenStore) Chains(ctx context.Context) ([]schema.ChainState, error) {
 	return b.Store.Chains(ctx)
 }
 
+func (b *brokenStore) Nodes(
+	ctx context.Context, f schema.NodeFilter, after *schema.NodePlace, limit int,
+) ([]schema.ObservedNode, error) {
+	if err := b.failure(ctx); err != nil {
+		return nil, err
+	}
+	return b.Store.Nodes(ctx, f, after, limit)
+}
+
 func (b *brokenStore) failure(ctx context.Context) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

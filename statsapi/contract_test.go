@@ -107,13 +107,22 @@ func TestEveryDocumentedAnswerKeepsToTheDocument(t *testing.T) {
 	c.check(s, block, "/v1/blocks/99", 404)
 	c.check(s, "/v1/connections", "/v1/connections", 200)
 	c.check(unknown, "/v1/connections", "/v1/connections", 200)
+	const nodes, node = "/v1/nodes", "/v1/nodes/{name}"
+	w.nodes()
+	c.check(s, nodes, "/v1/nodes", 200)
+	c.check(s, nodes, "/v1/nodes?limit=1&history=1", 200)
+	c.check(empty, nodes, "/v1/nodes", 200)
+	c.check(s, nodes, "/v1/nodes?chain=x", 400)
+	c.check(s, node, "/v1/nodes/geth-1", 200)
+	c.check(s, node, "/v1/nodes/geth-1?limit=0", 400)
+	c.check(empty, node, "/v1/nodes/geth-1", 404)
 	key := named("b2").String()
 	c.check(s, payload, "/v1/records/"+key+"/payload", 200)
 	c.check(s, payload, "/v1/records/"+key+"/payload?chain=x", 400)
 	c.check(s, payload, "/v1/records/nothing/payload", 404)
 	for pattern, path := range map[string]string{
 		"/v1/stats": "/v1/stats", blocks: "/v1/blocks", block: "/v1/blocks/1",
-		payload: "/v1/records/" + key + "/payload",
+		payload: "/v1/records/" + key + "/payload", nodes: "/v1/nodes", node: "/v1/nodes/geth-1",
 	} {
 		c.check(failing, pattern, path, 500)
 		c.check(hanging, pattern, path, 503)
@@ -138,7 +147,7 @@ func TestDocumentIsSelfContained(t *testing.T) {
 	if err := json.Unmarshal([]byte(got.body), &doc); err != nil {
 		t.Fatal(err)
 	}
-	if doc.OpenAPI != "3.1.0" || doc.Info.Version != "1.2.3" || len(doc.Paths) != 5 {
+	if doc.OpenAPI != "3.1.0" || doc.Info.Version != "1.2.3" || len(doc.Paths) != 7 {
 		t.Errorf("openapi %s, version %s, %d paths", doc.OpenAPI, doc.Info.Version, len(doc.Paths))
 	}
 	for _, banned := range []string{"$schema", "422", "unpkg"} {

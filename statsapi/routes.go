@@ -20,7 +20,8 @@ func (a *API) routeV1(r chi.Router) {
 			Info: &huma.Info{
 				Title:   "firstseen",
 				Version: a.opts.Version,
-				Description: "Which blocks were seen, who saw them first, and where they stand in their chain. " +
+				Description: "Which blocks were seen, who saw them first, and where they stand in their chain; and what " +
+					"observers think of their nodes. " +
 					"Hashes and addresses are lower-case hex behind 0x, times are RFC 3339 in UTC, wei are decimal " +
 					"strings. Errors are problems as RFC 9457 describes them.",
 			},
@@ -35,6 +36,7 @@ func (a *API) routeV1(r chi.Router) {
 	get(a, "/v1/blocks", "listBlocks", "Blocks, newest first", a.listBlocks, http.StatusBadRequest)
 	get(a, "/v1/blocks/{id}", "getBlock", "One block", a.getBlock, http.StatusBadRequest, http.StatusNotFound)
 	get(a, "/v1/connections", "getConnections", "Open connections of all servers", a.connections)
+	a.routeNodes()
 	a.routePayload()
 }
 

@@ -14,6 +14,7 @@ type Store interface {
 	BlockDetailer
 	Tallier
 	CatReader
+	NodeReader
 }
 
 // ChainReader tells where every stored chain stands, by chain id.
@@ -63,4 +64,15 @@ type CatReader interface {
 	NewestKeys(ctx context.Context, limit int) ([]schema.KeyTime, error)
 	// Clients returns the addresses that sent bare payloads.
 	Clients(ctx context.Context, limit int) ([]schema.ClientCount, error)
+}
+
+// NodeReader reads what observers said of their nodes.
+type NodeReader interface {
+	// Nodes lists views in the order that schema.NodePlace describes; it starts after a place, or with the first when it
+	// is nil.
+	Nodes(ctx context.Context, f schema.NodeFilter, after *schema.NodePlace, limit int) ([]schema.ObservedNode, error)
+	// NodeHistories returns up to limit transitions of each place, newest first.
+	NodeHistories(ctx context.Context, places []schema.NodePlace, limit int) ([]schema.ObservedEvent, error)
+	// NodeEvents returns up to limit transitions of one node, those received last first.
+	NodeEvents(ctx context.Context, f schema.NodeFilter, limit int) ([]schema.ObservedEvent, error)
 }
