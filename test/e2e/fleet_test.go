@@ -158,14 +158,7 @@ func (f *fleet) settled(ctx context.Context, chain []schema.Hash, replaced []sch
 	}
 	want := map[schema.Key]schema.Status{}
 	for number, hash := range chain {
-		switch n := uint64(number); {
-		case n <= finalized:
-			want[hash.Key()] = schema.StatusFinalized
-		case n <= safe:
-			want[hash.Key()] = schema.StatusSafe
-		default:
-			want[hash.Key()] = schema.StatusCanonical
-		}
+		want[hash.Key()] = statusAt(uint64(number), safe, finalized)
 	}
 	for _, hash := range replaced {
 		want[hash.Key()] = schema.StatusNonCanonical

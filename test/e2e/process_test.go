@@ -43,6 +43,7 @@ func TestMain(m *testing.M) {
 
 // process is one running firstseen.
 type process struct {
+	args   []string
 	cmd    *exec.Cmd
 	addrs  map[string]chan string // per component, the address it listens on
 	exited chan struct{}          // closed once err is set
@@ -71,7 +72,7 @@ func (l *tail) String() string {
 // start runs the binary until the test ends. What it logs is shown if the test fails.
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
-	p := &process{exited: make(chan struct{}), log: &tail{}, addrs: map[string]chan string{
+	p := &process{args: args, exited: make(chan struct{}), log: &tail{}, addrs: map[string]chan string{
 		"server": make(chan string, 1), "stats": make(chan string, 1), "admin": make(chan string, 1)}}
 	p.cmd = exec.Command(binary, append(args, "--log-format", "json", "--log-level", "debug")...)
 	p.cmd.Env = environment(t)
