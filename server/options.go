@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -64,6 +65,7 @@ const (
 	crowdedFirst     = 10 * time.Second // FirstFrame while there are more than MaxConns connections
 	largeFrame       = 32 << 10         // above so many bytes a frame waits for a place
 	largeFrames      = 64               // places; with all taken, large frames are in 64 times MaxFrame and the copies made of it
+	mostConns        = 1 << 20          // more than any machine holds
 	stopGrace        = 5 * time.Second  // from the last drain deadline until sockets are closed by force
 )
 
@@ -77,6 +79,8 @@ func (o Options) withDefaults() (Options, error) {
 		return o, errors.New("server: Store is missing")
 	case o.MaxConns < 0 || o.FirstFrame < 0 || o.Drain < 0 || o.BareDrain < 0:
 		return o, errors.New("server: MaxConns, FirstFrame, Drain and BareDrain must not be negative")
+	case o.MaxConns > mostConns:
+		return o, fmt.Errorf("server: MaxConns must be at most %d", mostConns)
 	}
 	if o.MaxConns == 0 {
 		o.MaxConns = 10_000

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +25,7 @@ func TestNewRefusesOptionsThatCannotWork(t *testing.T) {
 		"bad name":          {func(o *Options) { o.Name = "a b" }, "Name"},
 		"no store":          {func(o *Options) { o.Store = nil }, "Store"},
 		"negative drain":    {func(o *Options) { o.Drain = -time.Second }, "Drain"},
+		"huge connections":  {func(o *Options) { o.MaxConns = math.MaxInt }, "MaxConns"},
 		"metrics twice":     {func(o *Options) { o.Registerer, o.Name = taken.reg, "relay-1" }, "metrics"},
 	} {
 		o := Options{Addr: "127.0.0.1:0", Name: "a", Store: store}

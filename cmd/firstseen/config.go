@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"reflect"
 	"slices"
 	"sort"
 	"strings"
@@ -137,6 +138,7 @@ func decode(k *koanf.Koanf) (Config, error) {
 		ErrorUnused:      true,
 		WeaklyTypedInput: true,
 		DecodeHook: mapstructure.ComposeDecodeHookFunc(
+			refuseBareNumber,
 			mapstructure.StringToTimeDurationHookFunc(),
 			mapstructure.StringToSliceHookFunc(","),
 		),
@@ -149,6 +151,15 @@ func decode(k *koanf.Koanf) (Config, error) {
 			strings.Join(unknown, ", "))
 	}
 	return Config{}, usagef("configuration: %s", oneLine(err))
+}
+
+// refuseBareNumber keeps a duration without a unit from being read as so many nanoseconds.
+func refuseBareNumber(from, to reflect.Type, value any) (any, error) {
+	duration := reflect.TypeFor[time.Duration]()
+	if to != duration || from == duration || from.Kind() == reflect.String {
+		return value, nil
+	}
+	return nil, fmt.Errorf("duration %v lacks its unit, as in 5s", value)
 }
 
 // unknownKeys lists the keys that no default has.

@@ -144,3 +144,19 @@ func TestEveryCommandExplainsItself(t *testing.T) {
 		}
 	}
 }
+
+func TestNumbersThatCannotWorkAreRefusedInOneLine(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"client: {poll: 5}":                          "lacks its unit",
+		"client: {drain: -1s}":                       "client.drain -1s",
+		"server: {drain: -1s}":                       "server.drain -1s",
+		"server: {connections: 0}":                   "server.connections 0",
+		"server: {connections: 9223372036854775807}": "server.connections 9223372036854775807",
+	} {
+		_, errs, code := firstseen(t, nil, "config", "validate", "--config", write(t, "f.yaml", text))
+		if code != exitUsage || !strings.Contains(errs, want) || strings.Count(errs, "\n") != 1 {
+			t.Errorf("%s: exit %d, %s", text, code, errs)
+		}
+	}
+}

@@ -13,7 +13,7 @@ import (
 
 // Validate checks what can be checked without starting anything, and names the key to change.
 func (c Config) Validate() error {
-	for _, check := range []func() error{c.validateNames, c.validateAddresses, c.validateNodes, c.validateClient} {
+	for _, check := range []func() error{c.validateNames, c.validateAddresses, c.validateNodes, c.validateNumbers} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -68,8 +68,17 @@ func (c Config) validateNodes() error {
 	return nil
 }
 
-func (c Config) validateClient() error {
+// mostConnections is beyond what one machine holds, and well within what the server can count.
+const mostConnections = 1 << 20
+
+func (c Config) validateNumbers() error {
 	switch {
+	case c.Server.Connections < 1 || c.Server.Connections > mostConnections:
+		return usagef("server.connections %d: use 1 to %d", c.Server.Connections, mostConnections)
+	case c.Server.Drain < 0:
+		return usagef("server.drain %s: use 0s or more", c.Server.Drain)
+	case c.Client.Drain < 0:
+		return usagef("client.drain %s: use 0s or more", c.Client.Drain)
 	case c.Server.Beat < 100*time.Millisecond:
 		return usagef("server.beat %s: use at least 100ms", c.Server.Beat)
 	case c.Client.Poll <= 0:
