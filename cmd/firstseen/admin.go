@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,33 +18,72 @@ import (
 	"github.com/firstseen/firstseen/statsapi"
 )
 
-// admin serves /livez, /readyz, /metrics and pprof for one process, apart from its public ports.
+// admin serves /livez, /readyz, /metrics, pprof and what an operator may change, for one process, apart from its public
+// ports.
 type admin struct {
 	listener net.Listener
 	server   *http.Server
 }
 
-// newAdmin binds addr.
-func newAdmin(ctx context.Context, addr string, gatherer prometheus.Gatherer, checks []statsapi.Check) (*admin, error) {
+// adminOptions configure an admin.
+type adminOptions struct {
+	addr     string
+	gatherer prometheus.Gatherer
+	checks   []statsapi.Check
+	token    string   // what whoever changes something must show; empty: nobody may
+	nodes    cordoner // nil: this process holds no nodes
+}
+
+// newAdmin binds the address.
+func newAdmin(ctx context.Context, o adminOptions) (*admin, error) {
 	var lc net.ListenConfig
-	listener, err := lc.Listen(ctx, "tcp", addr)
+	listener, err := lc.Listen(ctx, "tcp", o.addr)
 	if err != nil {
 		return nil, fmt.Errorf("bind admin port (--admin): %w", err)
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", readyz(checks))
-	mux.HandleFunc("GET /healthz", readyz(checks))
-	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	return &admin{listener, &http.Server{
-		Handler:           mux,
+		Handler:           o.handler(),
 		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
 	}}, nil
+}
+
+func (o adminOptions) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", readyz(o.checks))
+	mux.HandleFunc("GET /healthz", readyz(o.checks))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(o.gatherer, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	mux.Handle("POST /v1/nodes/{name}/cordon", authenticated(o.token, turnNode(o.nodes, cordoner.Cordon, "cordoned")))
+	mux.Handle("POST /v1/nodes/{name}/uncordon", authenticated(o.token, turnNode(o.nodes, cordoner.Uncordon, "uncordoned")))
+	return mux
+}
+
+// authenticated lets through who shows the token as RFC 6750 says: Authorization: Bearer <token>. Without a token
+// configured it lets nobody through, so that nothing is open by oversight.
+func authenticated(token string, next http.Handler) http.Handler {
+	want := sha256.Sum256([]byte(token))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if token == "" {
+			http.Error(w, "this process has no admin token, so nothing can be changed here: start it with admin_token in "+
+				"its configuration, FIRSTSEEN_ADMIN_TOKEN, or FIRSTSEEN_ADMIN_TOKEN_FILE naming a file that holds it",
+				http.StatusForbidden)
+			return
+		}
+		scheme, shown, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		got := sha256.Sum256([]byte(shown)) // hashes are of one length, so that the comparison does not tell the token's
+		if same := subtle.ConstantTimeCompare(got[:], want[:]) == 1; !same || !strings.EqualFold(scheme, "Bearer") {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			http.Error(w, "the admin token is missing or another", http.StatusUnauthorized)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func readyz(checks []statsapi.Check) http.HandlerFunc {

@@ -68,7 +68,7 @@ func observerFlags(flags *pflag.FlagSet) {
 }
 
 func adminFlag(flags *pflag.FlagSet) {
-	flags.String("admin", "", "host:port for /livez, /readyz, /metrics and /debug/pprof (default: none)")
+	flags.String("admin", "", "host:port for /livez, /readyz, /metrics, /debug/pprof and cordons (default: none)")
 	bind(flags, "admin", "admin")
 }
 

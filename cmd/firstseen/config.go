@@ -20,10 +20,11 @@ import (
 
 // Config is everything that can be configured, by file (YAML), environment (FIRSTSEEN_SECTION__KEY) or flag.
 type Config struct {
-	DB     string       `koanf:"db"`
-	Redis  string       `koanf:"redis"`
-	Log    LogConfig    `koanf:"log"`
-	Admin  string       `koanf:"admin"`
+	DB         string       `koanf:"db"`
+	Redis      string       `koanf:"redis"`
+	Log        LogConfig    `koanf:"log"`
+	Admin      string       `koanf:"admin"`
+	AdminToken string       `koanf:"admin_token"` // secret
 	Client ClientConfig `koanf:"client"`
 	Server ServerConfig `koanf:"server"`
 	Stats  StatsConfig  `koanf:"stats"`

@@ -54,6 +54,9 @@ func configCommand(environ []string) *cobra.Command {
 func dumpYAML(c Config) ([]byte, error) {
 	k := koanf.New(".")
 	c.DB, c.Redis = redact(c.DB), redact(c.Redis)
+	if c.AdminToken != "" {
+		c.AdminToken = hidden
+	}
 	nodes := make([]string, len(c.Client.Node))
 	for i, node := range c.Client.Node {
 		nodes[i] = redactNode(node)

@@ -21,7 +21,13 @@ const (
 	exitOK      = 0
 	exitFailure = 1
 	exitUsage   = 2
+	exitUnready = 3 // of `firstseen nodes`
 )
+
+// unreadyError is the answer "not all is well" of a command that succeeded in asking: exit code 3.
+type unreadyError struct{ text string }
+
+func (e unreadyError) Error() string { return e.text }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -42,8 +48,12 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	}
 	fmt.Fprintln(stderr, "firstseen:", oneLine(err))
 	var usage usageError
-	if errors.As(err, &usage) {
+	var unready unreadyError
+	switch {
+	case errors.As(err, &usage):
 		return exitUsage
+	case errors.As(err, &unready):
+		return exitUnready
 	}
 	return exitFailure
 }
@@ -59,7 +69,7 @@ one process.
 Every setting can come from a flag, the environment (FIRSTSEEN_SECTION__KEY, or ..._FILE naming a file that holds the
 value), a YAML file (--config), or its default, in this order; "firstseen config dump" shows the result.
 
-Exit codes: 0 success, 1 failure at run time, 2 wrong usage or configuration.`,
+Exit codes: 0 success, 1 failure at run time, 2 wrong usage or configuration; others are named by their command.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -75,10 +85,10 @@ Exit codes: 0 success, 1 failure at run time, 2 wrong usage or configuration.`,
 	bind(flags, "log-format", "log.format")
 	demoCommonFlags(flags)
 	for _, build := range []func([]string) *cobra.Command{clientCommand, serverCommand, statsCommand, upCommand,
-		migrateCommand, configCommand, healthcheckCommand} {
+		migrateCommand, configCommand, healthcheckCommand, cordonCommand, uncordonCommand} {
 		root.AddCommand(build(environ))
 	}
-	root.AddCommand(versionCommand())
+	root.AddCommand(nodesCommand(), versionCommand())
 	strictArgs(root)
 	return root
 }

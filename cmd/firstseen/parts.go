@@ -33,6 +33,7 @@ type parts struct {
 	registry *prometheus.Registry
 	group    lifecycle.Group
 	checks   []statsapi.Check
+	nodes    cordoner    // set by who adds a pool of nodes; nil: this process holds none
 	opened   []io.Closer // closed after the group has ended, last opened first
 }
 
@@ -212,13 +213,15 @@ func loadTemplate(name string) (*templates.Template, error) {
 	return t, nil
 }
 
-// addAdmin adds the port for health, metrics and profiles, if one is configured. It comes last, so that it answers
+// addAdmin adds the port for health, metrics, profiles and cordons, if one is configured. It comes last, so that it answers
 // "not ready" for as long as anything else is still running.
 func (p *parts) addAdmin(ctx context.Context) error {
 	if p.config.Admin == "" {
 		return nil
 	}
-	a, err := newAdmin(ctx, p.config.Admin, p.registry, p.checks)
+	a, err := newAdmin(ctx, adminOptions{
+		addr: p.config.Admin, gatherer: p.registry, checks: p.checks, token: p.config.AdminToken, nodes: p.nodes,
+	})
 	if err != nil {
 		return err
 	}

@@ -89,6 +89,17 @@ func (c Config) validateNumbers() error {
 	return nil
 }
 
+// minToken keeps a token from being guessed, with nothing between it and the network that counts attempts.
+const minToken = 16
+
+func (c Config) validateAdmin() error {
+	invisible := func(r rune) bool { return r < '!' || r > '~' }
+	if c.AdminToken == "" || len(c.AdminToken) >= minToken && !strings.ContainsFunc(c.AdminToken, invisible) {
+		return nil
+	}
+	return usagef("admin_token: use at least %d visible ASCII characters, such as `openssl rand -hex 16` prints", minToken)
+}
+
 var notInNames = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
 
 // hostName is what a process is called that was given no name: the machine's, cut to what names may hold.

@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/firstseen/firstseen/internal/chain"
 	"github.com/firstseen/firstseen/internal/devnet"
+	"github.com/firstseen/firstseen/schema"
 )
 
 func post(ctx context.Context, t *testing.T, e *devnet.Endpoint, body string) (*http.Response, string, error) {
@@ -48,6 +50,15 @@ func TestRepliesGoWrongAsTold(t *testing.T) {
 		},
 		"error":    func(r *http.Response, _ string, _ error) bool { return r.StatusCode == 500 },
 		"null":     func(_ *http.Response, s string, _ error) bool { return strings.Contains(s, `"result":null`) },
+		"ahead:30000000": func(_ *http.Response, s string, _ error) bool {
+			var answer struct{ Result json.RawMessage }
+			h := schema.Header{}
+			err := json.Unmarshal([]byte(s), &answer)
+			if err == nil {
+				h, err = chain.DecodeHead(answer.Result)
+			}
+			return err == nil && h.Number == 30_000_001
+		},
 		"slow:1ms": func(_ *http.Response, s string, _ error) bool { return s == sound },
 		"chain:5":  func(_ *http.Response, s string, _ error) bool { return s == sound },
 		"none":     func(_ *http.Response, s string, _ error) bool { return s == sound },

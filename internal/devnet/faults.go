@@ -13,6 +13,7 @@ import (
 // may lag and be slow.
 type Faults struct {
 	Lag     uint64        // blocks behind the chain
+	Ahead   uint64        // claims a head so many blocks above its own, in a header that hashes to what it says
 	Stall   bool          // the head stays where it is now; queries are still answered
 	Syncing bool          // eth_syncing answers an object
 	Lie     bool          // blocks carry hashes that their headers do not have
@@ -40,7 +41,7 @@ const (
 
 var errFault = errors.New("unknown fault")
 
-// ParseFaults reads a comma-separated list such as "lag:5,slow:200ms": lag:BLOCKS, stall, syncing, lie, null, chain:ID,
+// ParseFaults reads a comma-separated list such as "lag:5,slow:200ms": lag:BLOCKS, ahead:BLOCKS, stall, syncing, lie, null, chain:ID,
 // slow:DURATION or a Reply's name. The empty string and "none" are a healthy node.
 func ParseFaults(text string) (Faults, error) {
 	var f Faults
@@ -60,6 +61,8 @@ func (f *Faults) parse(word string) (err error) {
 	switch name {
 	case "lag":
 		f.Lag, err = strconv.ParseUint(value, 10, 32)
+	case "ahead":
+		f.Ahead, err = strconv.ParseUint(value, 10, 62)
 	case "chain":
 		f.ChainID, err = strconv.ParseUint(value, 10, 63)
 	case "slow":

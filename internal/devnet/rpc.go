@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/big"
 	"strings"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/rpc"
 )
 
@@ -42,7 +44,7 @@ type call struct {
 func (c *call) answer(ctx context.Context) (json.RawMessage, error) {
 	switch c.method {
 	case "eth_blockNumber":
-		return json.Marshal(hexutil.Uint64(c.view.head()))
+		return json.Marshal(hexutil.Uint64(c.view.head() + c.faults.Ahead))
 	case "eth_syncing":
 		return c.syncing()
 	case "eth_chainId":
@@ -181,7 +183,24 @@ func (c *call) byNumber(ctx context.Context) (json.RawMessage, error) {
 	if !ok || c.faults.Null {
 		return null, nil
 	}
-	return c.block(ctx, strings.Replace(c.method, "Number", "Hash", 1), hash)
+	result, err := c.block(ctx, strings.Replace(c.method, "Number", "Hash", 1), hash)
+	if err == nil && c.faults.Ahead > 0 && number == rpc.LatestBlockNumber && c.method == "eth_getBlockByNumber" {
+		return c.raise(result)
+	}
+	return result, err
+}
+
+// raise gives the latest block a number far above its own, and the hash that its header then has. Nothing else shows
+// the lie: its time and parent are the true head's.
+func (c *call) raise(result json.RawMessage) (json.RawMessage, error) {
+	var header types.Header
+	var block map[string]any
+	if err := errors.Join(json.Unmarshal(result, &header), json.Unmarshal(result, &block)); err != nil {
+		return nil, err
+	}
+	header.Number.Add(header.Number, new(big.Int).SetUint64(c.faults.Ahead))
+	block["number"], block["hash"] = (*hexutil.Big)(header.Number), header.Hash()
+	return json.Marshal(block)
 }
 
 func (c *call) byHash(ctx context.Context) (json.RawMessage, error) {

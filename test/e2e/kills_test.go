@@ -61,7 +61,7 @@ func TestNothingIsLostWhileProcessesAreKilled(t *testing.T) {
 	t.Cleanup(func() { _ = geths.Close() })
 	f := newFleet(t)
 	all := f.members(t, geths.URLs())
-	f.delivered(t, geths.Head().Hash)
+	f.stored(t, geths.Head().Hash)
 
 	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same kills each time
 	for round := range rounds {
