@@ -37,7 +37,8 @@ Faults, several separated by commas:
   hang         no answer                  garbage   an HTML page
   truncate     half the JSON              limit     429 with Retry-After
   error        500                        huge      300 MB before the answer
-  drip         one byte a second          none      healthy
+  drip         one byte a second          ahead:N   a head N blocks above the true one
+  none         healthy
 
 With --admin, faults and blocks can be had while it runs:
   curl -X POST 'http://ADMIN/admin/fault?endpoint=2&fault=lag:5'

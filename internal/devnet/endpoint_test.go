@@ -48,8 +48,8 @@ func TestRepliesGoWrongAsTold(t *testing.T) {
 		"limit": func(r *http.Response, s string, _ error) bool {
 			return r.StatusCode == 429 && r.Header.Get("Retry-After") == "1"
 		},
-		"error":    func(r *http.Response, _ string, _ error) bool { return r.StatusCode == 500 },
-		"null":     func(_ *http.Response, s string, _ error) bool { return strings.Contains(s, `"result":null`) },
+		"error": func(r *http.Response, _ string, _ error) bool { return r.StatusCode == 500 },
+		"null":  func(_ *http.Response, s string, _ error) bool { return strings.Contains(s, `"result":null`) },
 		"ahead:30000000": func(_ *http.Response, s string, _ error) bool {
 			var answer struct{ Result json.RawMessage }
 			h := schema.Header{}
