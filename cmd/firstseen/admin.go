@@ -44,7 +44,6 @@ func newAdmin(ctx context.Context, o adminOptions) (*admin, error) {
 	return &admin{listener, &http.Server{
 		Handler:           o.handler(),
 		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
 	}}, nil
@@ -64,19 +63,19 @@ func (o adminOptions) handler() http.Handler {
 	return mux
 }
 
-// authenticated lets through who shows the token as RFC 6750 says: Authorization: Bearer <token>. Without a token
+// authenticated lets through who shows the secret as RFC 6750 says: Authorization: Bearer <token>. Without one
 // configured it lets nobody through, so that nothing is open by oversight.
-func authenticated(token string, next http.Handler) http.Handler {
-	want := sha256.Sum256([]byte(token))
+func authenticated(secret string, next http.Handler) http.Handler {
+	want := sha256.Sum256([]byte(secret))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if token == "" {
+		if secret == "" {
 			http.Error(w, "this process has no admin token, so nothing can be changed here: start it with admin_token in "+
 				"its configuration, FIRSTSEEN_ADMIN_TOKEN, or FIRSTSEEN_ADMIN_TOKEN_FILE naming a file that holds it",
 				http.StatusForbidden)
 			return
 		}
-		scheme, shown, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		got := sha256.Sum256([]byte(shown)) // hashes are of one length, so that the comparison does not tell the token's
+		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		got := sha256.Sum256([]byte(token)) // hashes are of one length, so that the comparison does not tell the token's
 		if same := subtle.ConstantTimeCompare(got[:], want[:]) == 1; !same || !strings.EqualFold(scheme, "Bearer") {
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			http.Error(w, "the admin token is missing or another", http.StatusUnauthorized)

@@ -25,9 +25,9 @@ type Config struct {
 	Log        LogConfig    `koanf:"log"`
 	Admin      string       `koanf:"admin"`
 	AdminToken string       `koanf:"admin_token"` // secret
-	Client ClientConfig `koanf:"client"`
-	Server ServerConfig `koanf:"server"`
-	Stats  StatsConfig  `koanf:"stats"`
+	Client     ClientConfig `koanf:"client"`
+	Server     ServerConfig `koanf:"server"`
+	Stats      StatsConfig  `koanf:"stats"`
 }
 
 // LogConfig says how to log.

@@ -137,7 +137,8 @@ func TestTheDemosFlagsAreUnderstood(t *testing.T) {
 
 func TestEveryCommandExplainsItself(t *testing.T) {
 	t.Parallel()
-	for _, cmd := range []string{"client", "server", "stats", "up", "migrate", "config", "version", "healthcheck"} {
+	for _, cmd := range []string{"client", "server", "stats", "up", "migrate", "config", "version", "healthcheck",
+		"nodes", "cordon", "uncordon"} {
 		out, errs, code := firstseen(t, nil, cmd, "--help")
 		if code != exitOK || !strings.Contains(out, "Usage:") {
 			t.Errorf("%s --help: %d %s", cmd, code, errs)

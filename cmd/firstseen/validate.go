@@ -13,7 +13,7 @@ import (
 
 // Validate checks what can be checked without starting anything, and names the key to change.
 func (c Config) Validate() error {
-	for _, check := range []func() error{c.validateNames, c.validateAddresses, c.validateNodes, c.validateNumbers} {
+	for _, check := range []func() error{c.validateNames, c.validateAddresses, c.validateNodes, c.validateNumbers, c.validateAdmin} {
 		if err := check(); err != nil {
 			return err
 		}
