@@ -1,0 +1,128 @@
+package spool
+
+import (
+	"fmt"
+	"os"
+	"slices"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/firstseen/firstseen/schema"
+)
+
+// Contents is what a spool holds, without the frames.
+type Contents struct {
+	Kind      string
+	FileBytes int64
+	Progress  Progress
+	Entries   []Entry  // waiting, oldest first
+	Letters   []Letter // oldest first
+	Dropped   uint64   // letters that made room for newer ones
+}
+
+// Inspect reads the spool at path and changes nothing. The error is ErrInUse when a process has it open, and
+// os.ErrNotExist when there is none.
+func Inspect(path string) (*Contents, error) {
+	c, err := inspect(path)
+	if err != nil {
+		return nil, fmt.Errorf("spool %s: %w", path, err)
+	}
+	return c, nil
+}
+
+func inspect(path string) (*Contents, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := verify(path); err != nil {
+		return nil, err
+	}
+	db, err := view(path)
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	c := &Contents{FileBytes: info.Size()}
+	return c, db.View(c.read)
+}
+
+func (c *Contents) read(tx *bolt.Tx) error {
+	if tx.Bucket(stateBucket) == nil {
+		return fmt.Errorf("%w: it was made, but never used", errForeign)
+	}
+	st, err := getState(tx)
+	if err != nil {
+		return err
+	}
+	if c.Progress, _, err = getProgress(tx); err != nil {
+		return err
+	}
+	c.Kind, c.Dropped, c.Progress.Chain, c.Progress.Start = st.Kind, st.Dropped, st.Chain, st.Start
+	if c.Letters, err = letters(tx); err != nil {
+		return err
+	}
+	return tx.Bucket(entriesBucket).ForEach(func(k, _ []byte) error {
+		seq, err := keyNumber(k)
+		if err != nil {
+			return err
+		}
+		e, err := getEntry(tx, seq)
+		e.Frame = nil
+		c.Entries = append(c.Entries, e)
+		return err
+	})
+}
+
+// Remove deletes entries and dead letters by number. A block that waited becomes a gap, since it will not be delivered
+// now. It is for a spool that nothing else uses.
+func (s *Spool) Remove(seqs []uint64) (entries, letters int, err error) {
+	err = s.update(func(_ *Spool, tx *bolt.Tx) error {
+		var gaps []schema.Gap
+		for _, seq := range slices.Sorted(slices.Values(seqs)) {
+			key := numberKey(seq)
+			if tx.Bucket(lettersBucket).Get(key) != nil {
+				letters++
+				if err := tx.Bucket(lettersBucket).Delete(key); err != nil {
+					return err
+				}
+			}
+			if tx.Bucket(entriesBucket).Get(key) == nil {
+				continue
+			}
+			e, err := getEntry(tx, seq)
+			if err != nil {
+				return err
+			}
+			entries++
+			gaps = append(gaps, schema.Gap{Chain: s.state.Chain, From: e.Point.Number, To: e.Point.Number,
+				Reason: "removed from the spool by hand"})
+			if err := tx.Bucket(entriesBucket).Delete(key); err != nil {
+				return err
+			}
+		}
+		return putGaps(tx, gaps)
+	})
+	if err == nil {
+		err = s.load()
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("spool %s: %w", s.path, err)
+	}
+	return entries, letters, nil
+}
+
+// ForgetGaps deletes the heights left out that are remembered: servers are not told of them again.
+func (s *Spool) ForgetGaps() error {
+	err := s.update(func(_ *Spool, tx *bolt.Tx) error {
+		if err := tx.DeleteBucket(gapsBucket); err != nil {
+			return err
+		}
+		_, err := tx.CreateBucket(gapsBucket)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("spool %s: %w", s.path, err)
+	}
+	return s.load()
+}
