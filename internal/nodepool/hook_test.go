@@ -1,0 +1,4 @@
+package nodepool
+
+// hook lets the test binary stand in for a restart command.
+func hook() bool { return false }
