@@ -37,6 +37,7 @@ func (l *link) runBare(ctx, hard context.Context) {
 		}
 		done = e.seq
 		l.wait.reset()
+		clear(l.said)
 		l.tally.sentFrames(1)
 		l.box.Ack(done)
 	}

@@ -99,7 +99,7 @@ func notRelay(err error) error {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("%w: no answer to HELLO within %s", errNoRelay, wire.WelcomeTimeout)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("%w: it closed after HELLO", errNoRelay)
+		return fmt.Errorf("%w: it closed after HELLO, as a proxy with no server behind it does too", errNoRelay)
 	case errors.As(err, &syntax):
 		return fmt.Errorf("%w: its answer to HELLO is no netstring", errNoRelay)
 	}

@@ -24,11 +24,12 @@ type link struct {
 	dial  *dialer
 	views func() []schema.NodeView
 	wait  backoff
+	said  map[string]bool // what was logged of the outage that lasts; at most maxSaid, then it starts anew
 }
 
 func newLink(o Options, box outbox, b *board, t *tally, m *meeting, views func() []schema.NodeView) *link {
 	return &link{o: o, log: o.Log, box: box, board: b, tally: t, meet: m, dial: newDialer(o), views: views,
-		wait: backoff{first: 250 * time.Millisecond, most: 10 * time.Second, rand: o.Rand}}
+		wait: backoff{first: 250 * time.Millisecond, most: 10 * time.Second, rand: o.Rand}, said: map[string]bool{}}
 }
 
 // run delivers until ctx ends, and then for at most Options.Drain what is left. Its error is a server's final word, E
@@ -103,15 +104,34 @@ func (l *link) judge(ctx, hard context.Context, err error) error {
 	l.tally.lost(err.Error(), now)
 	pause := l.wait.next()
 	log := l.log.WithError(err).WithField("pause", pause.Round(time.Millisecond).String())
-	if errors.Is(err, errNoRelay) {
+	switch {
+	case !l.news(err):
+		log.Debug("still no connection")
+	case errors.Is(err, errNoRelay):
 		log.Error("no relay with this server")
-	} else {
+	default:
 		log.Warn("connection lost or not made")
 	}
 	if sleep(ctx, pause) != nil {
 		_ = sleep(hard, lastPause) // told to end, there is little time left to try
 	}
 	return nil
+}
+
+// maxSaid bounds the failures that are remembered; their texts may hold a port that is another each time.
+const maxSaid = 16
+
+// news tells whether a failure is to be logged: the first of its kind since there was a connection, so that an outage
+// does not fill the log.
+func (l *link) news(err error) bool {
+	if l.said[err.Error()] {
+		return false
+	}
+	if len(l.said) == maxSaid {
+		clear(l.said)
+	}
+	l.said[err.Error()] = true
+	return true
 }
 
 // opened is a connection that was made ahead of its use, or why not.
@@ -161,6 +181,7 @@ func (l *link) converse(ctx, hard context.Context, conn *relayConn, ahead *<-cha
 	server := remote(conn)
 	log := l.log.WithFields(logrus.Fields{"server": conn.welcome.Server, "session": conn.welcome.Session, "remote": server})
 	log.Info("relaying")
+	clear(l.said)
 	began := time.Now()
 	l.tally.connectedTo(conn.welcome.Server, began)
 	l.meet.welcome(conn.welcome.Chains)

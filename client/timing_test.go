@@ -237,10 +237,15 @@ func TestFailingServerIsTriedWithGrowingPauses(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := runTimed(t, nil)
+		book := &logbook{}
+		l.o.Log.(*logrus.Logger).SetOutput(book)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if n := l.tally.read().failures; n < 15 || n > 18 { // pauses of 0.125 s, doubled up to 5 s: half of each bound
 			t.Errorf("%d attempts in a minute", n)
+		}
+		if n := strings.Count(book.String(), "connection lost or not made"); n != 1 {
+			t.Errorf("%d lines about one outage", n)
 		}
 		l.end(t)
 	})
