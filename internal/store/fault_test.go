@@ -3,7 +3,10 @@ package store
 import (
 	"context"
 	"database/sql/driver"
+	"slices"
 	"sync"
+
+	"github.com/go-sql-driver/mysql"
 )
 
 // fault decides, before each call to the driver, whether it fails. Its hooks may be nil.
@@ -11,6 +14,23 @@ type fault struct {
 	mu     sync.Mutex
 	before func(call, text string) error // begin, exec, query, prepare, commit, ping
 	after  func(call string) error       // once a commit has succeeded: its answer is lost
+	poison func(value any) bool          // the database refuses every insert that holds such a value
+}
+
+// refuse sets poison.
+func (f *fault) refuse(poison func(value any) bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.poison = poison
+}
+
+func (f *fault) taste(args []driver.NamedValue) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.poison != nil && slices.ContainsFunc(args, func(v driver.NamedValue) bool { return f.poison(v.Value) }) {
+		return &mysql.MySQLError{Number: 1406, Message: "Data too long"}
+	}
+	return nil
 }
 
 func (f *fault) set(before func(call, text string) error, after func(call string) error) {
@@ -141,6 +161,9 @@ func (s *faultyStmt) CheckNamedValue(v *driver.NamedValue) error {
 
 func (s *faultyStmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
 	if err := s.fault.strike("exec", s.text); err != nil {
+		return nil, err
+	}
+	if err := s.fault.taste(args); err != nil {
 		return nil, err
 	}
 	return s.driverStmt.ExecContext(ctx, args)

@@ -12,6 +12,9 @@ type metrics struct {
 	queued   prometheus.Gauge
 	commit   prometheus.Histogram
 	failures prometheus.Counter
+	known    prometheus.Counter
+	yields   prometheus.Counter
+	splits   prometheus.Counter
 	switches prometheus.Counter
 	halts    prometheus.Counter
 }
@@ -31,6 +34,16 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		failures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "firstseen_store_failures_total", Help: "Transactions that failed and were retried.",
 		}),
+		known: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "firstseen_store_known_total", Help: "Offers of records that were known to be committed.",
+		}),
+		yields: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "firstseen_store_yields_total",
+			Help: "Transactions that were given up while they waited for their turn, and done again in it.",
+		}),
+		splits: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "firstseen_store_splits_total", Help: "Batches halved to find what the database refuses.",
+		}),
 		switches: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "firstseen_store_switches_total", Help: "Changes of a chain's branch by the judge.",
 		}),
@@ -43,6 +56,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		m.queued = register(r, m.queued)
 		m.commit = register(r, m.commit)
 		m.failures = register(r, m.failures)
+		m.known = register(r, m.known)
+		m.yields = register(r, m.yields)
+		m.splits = register(r, m.splits)
 		m.switches = register(r, m.switches)
 		m.halts = register(r, m.halts)
 	}

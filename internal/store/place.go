@@ -1,24 +1,28 @@
 package store
 
 import (
-	"cmp"
 	"slices"
 
 	"github.com/firstseen/firstseen/schema"
 )
 
-// place decides the status of new blocks as they come in and writes their feed rows, lower blocks first, so that a
-// batch of consecutive blocks chains up whatever the order in which it arrived.
-func place(l *ledger, firsts []*entry) error {
-	slices.SortStableFunc(firsts, func(a, b *entry) int {
-		return cmp.Or(cmp.Compare(a.chain(), b.chain()), cmp.Compare(a.height(), b.height()))
-	})
+// placing decides the statuses of new blocks, under the feed's lock.
+type placing struct {
+	*ledger
+	after  map[uint64]*chainRow // where the chains stand after it
+	misled bool                 // a status was not as guessed
+}
+
+// place decides the status of new blocks as they come in and notes their feed rows, lower blocks first, so that a batch
+// of consecutive blocks chains up whatever the order in which it arrived.
+func (p *placing) place(firsts []*entry) error {
+	slices.SortStableFunc(firsts, func(a, b *entry) int { return compareHeights(a.lead, b.lead) })
 	for len(firsts) > 0 {
 		id, n := firsts[0].chain(), 1
 		for n < len(firsts) && firsts[n].chain() == id {
 			n++
 		}
-		err := l.placeOn(id, firsts[:n])
+		err := p.placeOn(id, firsts[:n])
 		if err != nil {
 			return err
 		}
@@ -28,15 +32,15 @@ func place(l *ledger, firsts []*entry) error {
 }
 
 // placeOn places the new records of one chain; bare payloads have none and only go into the feed.
-func (l *ledger) placeOn(id uint64, firsts []*entry) error {
+func (p *placing) placeOn(id uint64, firsts []*entry) error {
 	if id == schema.BareChain {
 		for _, e := range firsts {
 			key := string(e.lead.offer.Key)
-			l.add(feedRow{Kind: string(schema.FeedBare), Key: &key})
+			p.add(feedRow{Kind: string(schema.FeedBare), Key: &key})
 		}
 		return nil
 	}
-	chain, err := l.chain(id)
+	chain, err := p.chain(id)
 	if err != nil {
 		return err
 	}
@@ -44,28 +48,29 @@ func (l *ledger) placeOn(id uint64, firsts []*entry) error {
 	if chain != nil {
 		before = *chain
 	}
-	marked := map[schema.Status][]uint64{}
+	wrong := map[schema.Status][]uint64{}
 	for _, e := range firsts {
 		var status schema.Status
 		chain, status = chain.ingest(e.lead.offer)
-		if status != schema.StatusNonCanonical { // that is what the insert wrote
-			marked[status] = append(marked[status], e.id)
+		if status != e.wrote() {
+			wrong[status] = append(wrong[status], e.id)
 		}
 		key := string(e.lead.offer.Key)
-		l.add(feedRow{
+		p.add(feedRow{
 			Kind: string(schema.FeedBlock), Chain: id, Key: &key, Number: &e.lead.offer.Header.Number,
 			Status: text(status),
 		})
 	}
-	for _, status := range []schema.Status{schema.StatusCanonical, schema.StatusOrphaned} {
-		if err := updateStatus(l.tx, marked[status], status); err != nil {
+	p.after[id], p.misled = chain, p.misled || len(wrong) > 0
+	for _, status := range []schema.Status{schema.StatusCanonical, schema.StatusNonCanonical, schema.StatusOrphaned} {
+		if err := updateStatus(p.tx, wrong[status], status); err != nil {
 			return err
 		}
 	}
 	if chain.same(&before) {
 		return nil
 	}
-	return l.saveChain(chain)
+	return p.saveChain(chain)
 }
 
 // ingest tells the status of a block that nobody has judged yet, and where the chain stands after it. The chain's

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"crypto/rand"
+	"encoding/hex"
 	"fmt"
 	"sync"
 
@@ -14,34 +15,50 @@ import (
 const (
 	defaultQueueRows  = 4096
 	defaultQueueBytes = 32 << 20
-	batchRows         = 256
-	batchBytes        = 1 << 20
+	batchRows         = 256     // new records of one transaction
+	batchBytes        = 1 << 20 // of new records; a single one may be bigger
+	batchOffers       = 1024    // offers of one transaction, those of records that are stored already too
 )
 
 // token marks the row that one offer inserted. It stays the same over every retry of that offer.
 type token [16]byte
 
+// recordKey identifies a record.
+type recordKey struct {
+	chain uint64
+	hash  schema.Hash
+}
+
 // pending is an offer between Offer and its settlement.
 type pending struct {
 	offer *schema.Offer
+	key   recordKey // not set for one that is bad
+	bad   error     // why it can never be stored
 	token token
 	size  int64
 	done  func(schema.Settlement)
+
+	// What follows belongs to the dispatcher, and to the flight that the offer is on.
+	known  bool          // the record was committed before this flight
+	guess  schema.Status // what the record's status will probably be
+	id     uint64        // the record's, 0 while nothing needed it
+	answer schema.Settlement
 }
 
 // queue holds pending offers in order of arrival, bounded by rows and by bytes. When it is full, put waits its turn:
-// whoever waits longest goes first. What a batch took still counts until it is settled, so the bounds hold for
-// everything in memory.
+// whoever waits longest goes first. What was taken still counts until it is settled, so the bounds hold for everything in
+// memory.
 type queue struct {
 	rows, bytes *semaphore.Weighted
 	maxBytes    int64
-	ready       chan struct{} // holds one mark while items may be there
+	ready       chan struct{} // holds a mark once items came to an empty queue, or to a full batch
 
-	mu     sync.Mutex // guards what follows
-	items  []*pending
-	closed bool
-	held   int64 // bytes held
-	count  int   // rows held
+	mu      sync.Mutex // guards what follows
+	items   []*pending
+	waiting int64 // bytes of items
+	closed  bool
+	held    int64 // bytes held
+	count   int   // rows held
 }
 
 func newQueue(rows int, bytes int64) *queue {
@@ -53,12 +70,17 @@ func newQueue(rows int, bytes int64) *queue {
 	}
 }
 
-// newPending weighs an offer and gives it its token.
+// newPending checks and weighs an offer and gives it its token, while the committer has other things to do.
 func newPending(offer *schema.Offer, done func(schema.Settlement)) *pending {
 	const perRow, perTransaction = 512, 256 // about what their other fields take
 	p := &pending{offer: offer, done: done}
 	p.size = int64(perRow + len(offer.Payload) + perTransaction*len(offer.Transactions))
-	_, _ = rand.Read(p.token[:]) // never fails: crypto/rand ends the program instead
+	if p.bad = screen(offer); p.bad != nil {
+		return p
+	}
+	p.key.chain = offer.Chain
+	_, _ = hex.Decode(p.key.hash[:], []byte(offer.Key)) // screen has seen that it is hex
+	_, _ = rand.Read(p.token[:])                        // never fails: crypto/rand ends the program instead
 	return p
 }
 
@@ -77,10 +99,14 @@ func (q *queue) put(ctx context.Context, p *pending) error {
 		q.bytes.Release(q.weight(p))
 		return ErrStopped
 	}
+	full := q.full()
 	q.items = append(q.items, p)
+	q.waiting += p.size
 	q.count++
 	q.held += p.size
-	q.wake()
+	if len(q.items) == 1 || !full && q.full() {
+		q.wake()
+	}
 	return nil
 }
 
@@ -95,23 +121,29 @@ func (q *queue) wake() {
 	}
 }
 
-// take removes the next batch: what is there, up to the batch's bounds; a single offer may exceed them.
-func (q *queue) take() []*pending {
+// full tells whether a batch's worth waits; called with mu held.
+func (q *queue) full() bool { return len(q.items) >= batchRows || q.waiting >= batchBytes }
+
+// deep is full for those who do not hold mu.
+func (q *queue) deep() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	n, size := 0, int64(0)
-	for n < len(q.items) && n < batchRows && (n == 0 || size+q.items[n].size <= batchBytes) {
-		size += q.items[n].size
+	return q.full()
+}
+
+// take hands out offers in order of arrival until one does not fit or none is left. Those that were taken still count
+// until they are settled.
+func (q *queue) take(fits func(*pending) bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := 0
+	for n < len(q.items) && fits(q.items[n]) {
+		q.waiting -= q.items[n].size
 		n++
 	}
-	batch := append([]*pending(nil), q.items[:n]...)
 	rest := copy(q.items, q.items[n:])
 	clear(q.items[rest:])
 	q.items = q.items[:rest]
-	if rest > 0 {
-		q.wake()
-	}
-	return batch
 }
 
 // settle answers one offer and gives its place to the next.
@@ -131,7 +163,7 @@ func (q *queue) close() []*pending {
 	defer q.mu.Unlock()
 	q.closed = true
 	left := q.items
-	q.items = nil
+	q.items, q.waiting = nil, 0
 	return left
 }
 

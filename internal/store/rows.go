@@ -1,6 +1,10 @@
 package store
 
-import "github.com/firstseen/firstseen/schema"
+import (
+	"time"
+
+	"github.com/firstseen/firstseen/schema"
+)
 
 // The tables as gorm sees them. Times are microseconds since 1970 UTC, hashes and addresses hex digits without 0x.
 
@@ -138,3 +142,15 @@ type blockRow struct {
 }
 
 func (blockRow) TableName() string { return "records" }
+
+// markAge is how old a mark must be for its writer to be taken for gone: no COMMIT is in doubt for so long.
+const markAge = 24 * time.Hour
+
+// markRow is the last batch of a writer whose COMMIT leaves no other trace.
+type markRow struct {
+	Writer []byte `gorm:"primaryKey"`
+	Batch  []byte
+	At     int64
+}
+
+func (markRow) TableName() string { return "ingest_marks" }

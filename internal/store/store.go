@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"database/sql/driver"
 	"errors"
@@ -49,6 +50,8 @@ type Store struct {
 	dialect dialect
 	pool    *sql.DB
 	db      *gorm.DB
+	ingest  *sql.DB // the ingest's own connections on MySQL, pool itself on SQLite
+	writes  *gorm.DB
 	log     logrus.FieldLogger
 	now     func() time.Time
 
@@ -57,8 +60,12 @@ type Store struct {
 	queue   *queue
 	stall   atomic.Pointer[stall] // nil while commits succeed
 	turn    chan struct{}         // holds the one writer of SQLite; nil for MySQL
-	steady  bool                  // Options.Now was given: it is also the clock that servers compare by
-	pruned  atomic.Int64          // when old transitions of nodes were last looked for; 0: not yet
+	writer  token                 // names this store among those that write to the database
+	marked  atomic.Bool           // it left a mark
+
+	cacheKeys int          // how many committed records the ingest remembers
+	steady    bool         // Options.Now was given: it is also the clock that servers compare by
+	pruned    atomic.Int64 // when old transitions of nodes were last looked for; 0: not yet
 
 	migrating sync.Mutex // one Migrate at a time in this process
 }
@@ -79,7 +86,8 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 
 // open is Open over a connector, which tests wrap.
 func open(ctx context.Context, opts Options, src source, connector driver.Connector) (*Store, error) {
-	s := &Store{source: src, dialect: src.dialect, log: opts.Log, now: opts.Now}
+	s := &Store{source: src, dialect: src.dialect, log: opts.Log, now: opts.Now, cacheKeys: cacheKeys}
+	_, _ = rand.Read(s.writer[:])
 	if s.log == nil {
 		quiet := logrus.New()
 		quiet.SetOutput(io.Discard)
@@ -99,25 +107,46 @@ func open(ctx context.Context, opts Options, src source, connector driver.Connec
 		_ = s.pool.Close()
 		return nil, fmt.Errorf("connect to %s: %w", src, err)
 	}
-	var err error
-	s.db, err = gorm.Open(src.dialect.dialector(s.pool), &gorm.Config{
-		SkipDefaultTransaction: true,
-		QueryFields:            true,           // never SELECT *, which drags payloads along
-		Logger:                 logger.Discard, // errors are returned, and logged by whoever decides on them
-	})
-	if err != nil {
-		_ = s.pool.Close()
+	if err := s.openGorm(connector); err != nil {
+		_ = s.Close()
 		return nil, fmt.Errorf("open %s: %w", src, err)
 	}
 	provider, err := s.migrations()
 	if err != nil {
-		_ = s.pool.Close()
+		_ = s.Close()
 		return nil, err
 	}
 	s.version = latestVersion(provider)
 	s.warnDurability(ctx)
 	return s, nil
 }
+
+// openGorm adapts gorm to the pool and, on MySQL, to a second one for the ingest, so that it never waits for a reader's
+// connection and its prepared statements stay on as many connections as it has transactions.
+func (s *Store) openGorm(connector driver.Connector) error {
+	config := &gorm.Config{
+		SkipDefaultTransaction: true,
+		QueryFields:            true,           // never SELECT *, which drags payloads along
+		Logger:                 logger.Discard, // errors are returned, and logged by whoever decides on them
+	}
+	var err error
+	if s.db, err = gorm.Open(s.dialect.dialector(s.pool), config); err != nil {
+		return err
+	}
+	s.ingest, s.writes = s.pool, s.db
+	if s.dialect == dialectSQLite {
+		return nil
+	}
+	s.ingest = sql.OpenDB(connector)
+	s.ingest.SetMaxOpenConns(mysqlLanes)
+	s.ingest.SetMaxIdleConns(mysqlLanes)
+	s.ingest.SetConnMaxLifetime(connLifetime)
+	s.writes, err = gorm.Open(s.dialect.dialector(s.ingest), config)
+	return err
+}
+
+// connLifetime makes connections follow a failover that only changed what the name resolves to.
+const connLifetime = 10 * time.Minute
 
 // newPool sizes the connections. An in-memory SQLite database lives in its only connection, which is why that one is
 // never recycled.
@@ -127,7 +156,7 @@ func newPool(src source, connector driver.Connector) *sql.DB {
 	case src.dialect == dialectMySQL:
 		pool.SetMaxOpenConns(16)
 		pool.SetMaxIdleConns(16)
-		pool.SetConnMaxLifetime(10 * time.Minute) // follow a failover that only changed what the name resolves to
+		pool.SetConnMaxLifetime(connLifetime)
 	case src.path == "":
 		pool.SetMaxOpenConns(1)
 		pool.SetMaxIdleConns(1)
@@ -139,23 +168,18 @@ func newPool(src source, connector driver.Connector) *sql.DB {
 }
 
 // Close releases the database. Call it after Run has returned.
-func (s *Store) Close() error { return s.pool.Close() }
+func (s *Store) Close() error {
+	if s.ingest == nil || s.ingest == s.pool {
+		return s.pool.Close()
+	}
+	return errors.Join(s.ingest.Close(), s.pool.Close())
+}
 
 // Run commits what Offer queues, until ctx ends; then everything still queued is settled as schema.Unsettled. A
 // database that fails is retried for as long as it takes. Call it once.
 func (s *Store) Run(ctx context.Context) error {
-	c := &committer{store: s, stmts: statements{}}
-	defer c.stmts.close()
-	for ctx.Err() == nil {
-		select {
-		case <-ctx.Done():
-		case <-s.queue.ready:
-			c.settle(ctx, s.queue.take())
-		}
-	}
-	for _, p := range s.queue.close() {
-		s.settle(p, schema.Settlement{Outcome: schema.Unsettled, Reason: ErrStopped.Error()})
-	}
+	newDispatcher(s).run(ctx)
+	s.forgetMarks(ctx)
 	return nil
 }
 

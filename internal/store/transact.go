@@ -9,6 +9,10 @@ import (
 
 // transaction runs do in one transaction and commits it, waiting its turn where the database has one writer only.
 func (s *Store) transaction(ctx context.Context, do func(tx *gorm.DB) error) error {
+	return s.transactionOn(ctx, s.db, do)
+}
+
+func (s *Store) transactionOn(ctx context.Context, db *gorm.DB, do func(tx *gorm.DB) error) error {
 	if s.turn != nil {
 		select {
 		case s.turn <- struct{}{}:
@@ -17,7 +21,7 @@ func (s *Store) transaction(ctx context.Context, do func(tx *gorm.DB) error) err
 			return ctx.Err()
 		}
 	}
-	tx := s.db.WithContext(ctx).Begin()
+	tx := db.WithContext(ctx).Begin()
 	if tx.Error != nil {
 		return tx.Error
 	}
