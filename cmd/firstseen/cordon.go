@@ -29,12 +29,11 @@ func turnNode(nodes cordoner, turn func(c cordoner, name string) error, done str
 			http.Error(w, "this process holds no nodes: ask the one that does, an observer or a gateway", http.StatusNotFound)
 			return
 		}
-		name := r.PathValue("name")
-		if err := turn(nodes, name); err != nil {
+		if err := turn(nodes, r.PathValue("name")); err != nil {
 			http.Error(w, err.Error(), http.StatusNotFound)
 			return
 		}
-		fmt.Fprintf(w, "node %s is %s\n", name, done)
+		fmt.Fprintln(w, done)
 	}
 }
 
@@ -71,7 +70,12 @@ func turnCommand(verb, short string, environ []string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return askAdmin(cmd.Context(), c, "/v1/nodes/"+args[0]+"/"+verb, cmd.OutOrStdout())
+			answer, err := askAdmin(cmd.Context(), c, "/v1/nodes/"+args[0]+"/"+verb)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "node %s is %s\n", args[0], answer)
+			return err
 		},
 	}
 	cmd.Flags().String("admin", "", "host:port of the admin port of the process that holds the node")
@@ -95,29 +99,28 @@ func adminTarget(flags *pflag.FlagSet, environ []string) (Config, error) {
 	return c, c.validateAdmin()
 }
 
-// askAdmin posts to a path of the admin port and shows its answer.
-func askAdmin(ctx context.Context, c Config, path string, out io.Writer) error {
+// askAdmin posts to a path of the admin port and returns its answer.
+func askAdmin(ctx context.Context, c Config, path string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	target := url.URL{Scheme: "http", Host: c.Admin, Path: path}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), http.NoBody)
 	if err != nil {
-		return usagef("--admin: %v", err)
+		return "", usagef("--admin: %v", err)
 	}
 	req.Header.Set("Authorization", "Bearer "+c.AdminToken)
 	resp, err := direct.Do(req)
 	if err != nil {
-		return fmt.Errorf("%w (the address is set by --admin)", err)
+		return "", fmt.Errorf("%w (the address is set by --admin)", err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
 	if err != nil {
-		return fmt.Errorf("read answer of %s: %w", c.Admin, err)
+		return "", fmt.Errorf("read answer of %s: %w", c.Admin, err)
 	}
 	text := shown(strings.TrimSpace(string(body)))
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answers %s: %s", c.Admin, resp.Status, text)
+		return "", fmt.Errorf("%s answers %s: %s", c.Admin, resp.Status, text)
 	}
-	_, err = fmt.Fprintln(out, text)
-	return err
+	return text, nil
 }
