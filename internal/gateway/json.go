@@ -1,0 +1,108 @@
+package gateway
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"sync"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// maxDepth is how deep arrays and objects may lie within each other in a request; no method's parameters come near it.
+const maxDepth = 64
+
+var errTooDeep = errors.New("nested too deep")
+
+// jsonReader reads one text from front to back. Two members of one name in an object and invalid UTF-8 are errors.
+type jsonReader struct {
+	dec  jsontext.Decoder
+	src  bytes.Buffer
+	text []byte
+}
+
+// readers are reused: their insides cost more than reading a usual request does.
+var readers = sync.Pool{New: func() any { return new(jsonReader) }}
+
+// readJSON runs read over text and checks that nothing but white space is left behind it.
+func readJSON(text []byte, read func(*jsonReader) error, opts ...jsontext.Options) error {
+	r := readers.Get().(*jsonReader)
+	r.text, r.src = text, *bytes.NewBuffer(text)
+	r.dec.Reset(&r.src, opts...)
+	err := read(r)
+	if err == nil {
+		if _, err = r.dec.ReadToken(); errors.Is(err, io.EOF) {
+			err = nil
+		} else if err == nil {
+			err = errors.New("more than one value")
+		}
+	}
+	r.text, r.src = nil, bytes.Buffer{}
+	r.dec.Reset(&r.src)
+	readers.Put(r)
+	return err
+}
+
+// value reads the next value and returns its part of the text, and where that begins.
+func (r *jsonReader) value() (raw []byte, at int, err error) {
+	v, err := r.dec.ReadValue()
+	if err != nil {
+		return nil, 0, err
+	}
+	end := int(r.dec.InputOffset())
+	return r.text[end-len(v) : end], end - len(v), nil
+}
+
+// members calls each with every name of the object that comes next; each must read the value.
+func (r *jsonReader) members(each func(name string) error) error {
+	if _, err := r.dec.ReadToken(); err != nil {
+		return err
+	}
+	for r.dec.PeekKind() != '}' {
+		name, err := r.dec.ReadToken()
+		if err != nil {
+			return err
+		}
+		if err := each(name.String()); err != nil {
+			return err
+		}
+	}
+	_, err := r.dec.ReadToken()
+	return err
+}
+
+// elements calls each with every index of the array that comes next; each must read the element.
+func (r *jsonReader) elements(each func(i int) error) error {
+	if _, err := r.dec.ReadToken(); err != nil {
+		return err
+	}
+	for i := 0; r.dec.PeekKind() != ']'; i++ {
+		// After an error the kind is invalid, and reading returns that error.
+		if err := each(i); err != nil {
+			return err
+		}
+	}
+	_, err := r.dec.ReadToken()
+	return err
+}
+
+// tooDeep tells whether brackets nest deeper than maxDepth, before anything is spent on reading them.
+func tooDeep(text []byte) bool {
+	depth, quoted := 0, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '[' || c == '{':
+			if depth++; depth > maxDepth {
+				return true
+			}
+		case c == ']' || c == '}':
+			depth--
+		}
+	}
+	return false
+}
