@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -158,6 +159,19 @@ func TestNumbersThatCannotWorkAreRefusedInOneLine(t *testing.T) {
 		_, errs, code := firstseen(t, nil, "config", "validate", "--config", write(t, "f.yaml", text))
 		if code != exitUsage || !strings.Contains(errs, want) || strings.Count(errs, "\n") != 1 {
 			t.Errorf("%s: exit %d, %s", text, code, errs)
+		}
+	}
+}
+
+func TestInterruptWhileStartingIsNoFailure(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, name := range []string{"up", "server", "stats"} {
+		var out, errs bytes.Buffer
+		db := "sqlite://" + filepath.Join(t.TempDir(), "x.db")
+		if code := run(ctx, []string{name, "--db", db}, nil, &out, &errs); code != exitOK || errs.Len() > 0 {
+			t.Errorf("%s: exit %d, %s", name, code, errs.String())
 		}
 	}
 }
