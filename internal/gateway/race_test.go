@@ -354,7 +354,5 @@ func TestLargeAnswersAreCappedAndWaitForAPlace(t *testing.T) {
 	if n := strings.Count(got.body, large); n != 1 {
 		t.Errorf("%d large answers in one batch of %d bytes, want one", n, len(got.body))
 	}
-	if len(s.gateway.places) != 0 {
-		t.Errorf("%d places still taken", len(s.gateway.places))
-	}
+	await(t, "all places are free again", func() bool { return len(s.gateway.places) == 0 })
 }
