@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -12,25 +13,49 @@ import (
 type Client struct {
 	o     Options
 	nodes *nodeList
-	box   *memoryBox
+	box   box
 	board *board
 	tally *tally
 	meet  *meeting
 }
 
-// New validates the options and registers the metrics. It connects to nothing yet.
+// New validates the options, opens the spool if there is one, and registers the metrics. It connects to nothing yet.
 func New(o Options) (*Client, error) {
 	if err := o.Validate(); err != nil {
 		return nil, fmt.Errorf("client options: %w", err)
 	}
 	o = o.withDefaults()
 	o.Log = o.Log.WithFields(logrus.Fields{"part": "client", "observer": o.Name})
+	box, err := newBox(o)
+	if err != nil {
+		return nil, err
+	}
+	c, err := assemble(o, box)
+	if err != nil {
+		_ = box.Close() // the error that kept it from starting is the one to tell
+		return nil, err
+	}
+	return c, nil
+}
+
+// assemble puts the parts together. A box that was begun by an earlier process settles which chain it is.
+func assemble(o Options, box box) (*Client, error) {
+	at, began := box.Begun()
+	switch {
+	case began && o.Chain != 0 && o.Chain != at.chain:
+		return nil, fmt.Errorf("spool %s belongs to chain %d, not %d: use another file", o.Spool, at.chain, o.Chain)
+	case began:
+		o.Chain = at.chain
+	}
 	nodes, err := newNodeList(o)
 	if err != nil {
 		return nil, fmt.Errorf("client options: %w", err)
 	}
 	now := time.Now()
-	c := &Client{o: o, nodes: nodes, box: newMemoryBox(o), board: newBoard(now), tally: newTally(now), meet: newMeeting()}
+	c := &Client{o: o, nodes: nodes, box: box, board: newBoard(now), tally: newTally(now), meet: newMeeting()}
+	if began { // what waits can be delivered before any node answers
+		c.meet.name(at.chain)
+	}
 	if o.Bare {
 		c.meet.welcome(nil) // such a server says nothing, so there is nothing to wait for
 	}
@@ -43,8 +68,8 @@ func New(o Options) (*Client, error) {
 }
 
 // Run observes until ctx ends. Then it reads no more of the chain, and delivers what is waiting for at most
-// Options.Drain, with a few seconds more for parting in good order; what is left is in Stats.Waiting and is read from
-// the chain again by the next Run, since the server knows how far it got.
+// Options.Drain, with a few seconds more for parting in good order; what is left is in Stats.Waiting. It stays in the
+// spool, or without one is read from the chain again by the next Run, since the server knows how far it got.
 //
 // Trouble with nodes and servers is waited out, never returned. The one error is a server's final word: E stop, such as
 // for a token that is not accepted.
@@ -74,9 +99,14 @@ func (c *Client) Run(ctx context.Context) error {
 		err = <-linked
 	}
 	if n, _, _ := c.box.Depth(); n > 0 {
-		c.o.Log.WithField("blocks", n).Warn("not delivered: the next run reads them from the chain again")
+		log := c.o.Log.WithField("blocks", n)
+		if c.o.Spool != "" {
+			log.Info("not delivered yet: kept in the spool")
+		} else {
+			log.Warn("not delivered: the next run reads them from the chain again")
+		}
 	}
-	return err
+	return errors.Join(err, c.box.Close())
 }
 
 func (c *Client) follower() *follower {

@@ -22,10 +22,8 @@ func (f *follower) finish(ctx context.Context, n asker, head schema.Header, bloc
 		if err != nil {
 			return err
 		}
-		for i, b := range part {
-			if err := f.deliver(b, entries[i]); err != nil {
-				return err
-			}
+		if err := f.deliver(part, entries); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -84,22 +82,37 @@ func (f *follower) render(ctx context.Context, b *chain.Block) (payload []byte, 
 	return payload, err
 }
 
-// deliver hands one block to the outbox. A block that cannot be made into a frame becomes a gap that everyone is told
-// of, since it would stop all the others for ever.
-func (f *follower) deliver(b *chain.Block, p prepared) error {
-	if p.poison != nil {
+// deliver hands blocks to the outbox. One that cannot be made into a frame becomes a gap that everyone is told of, since
+// it would stop all the others for ever.
+func (f *follower) deliver(blocks []*chain.Block, made []prepared) error {
+	entries := make([]entry, len(made))
+	for i, p := range made {
+		entries[i] = p.entry
+		if p.poison != nil {
+			entries[i].frame = nil
+			entries[i].gap = &schema.Gap{Chain: f.chain, From: p.point.Number, To: p.point.Number,
+				Reason: "cannot be rendered or encoded"}
+		}
+	}
+	taken, err := f.box.Append(entries)
+	for i, b := range blocks[:taken] {
+		f.finished(b, made[i], entries[i].gap)
+	}
+	return err
+}
+
+// finished notes a block that the outbox took.
+func (f *follower) finished(b *chain.Block, p prepared, gap *schema.Gap) {
+	if gap != nil {
 		f.log.WithError(p.poison).WithFields(logrus.Fields{"number": b.Number, "hash": b.Hash}).Error(
 			"block cannot be rendered or encoded: left out")
-		f.board.gap(schema.Gap{Chain: f.chain, From: b.Number, To: b.Number, Reason: "cannot be rendered or encoded"})
-	} else if err := f.box.Append(p.entry); err != nil {
-		return err
+		f.board.gap(*gap)
 	}
 	f.withoutReceipts(b, p.unknown)
 	f.window.add(b.Hash)
 	f.next = b.Number + 1
 	f.hold = 0
-	f.tally.finished(b.Number, p.poison != nil, time.Now())
-	return nil
+	f.tally.finished(b.Number, gap != nil, time.Now())
 }
 
 // withoutReceipts counts a block whose receipts are unknown, and logs when that begins, changes or ends.

@@ -25,7 +25,7 @@ type follower struct {
 	o     Options
 	log   logrus.FieldLogger
 	nodes source
-	box   outbox
+	box   box
 	board *board
 	tally *tally
 	meet  *meeting
@@ -103,8 +103,11 @@ func (f *follower) converge(ctx context.Context) error {
 		return f.fault(ctx, n, err)
 	}
 	f.board.answered(time.Now())
-	if err := f.begin(head); err != nil {
-		return err
+	if err := f.begin(ctx, n, head); err != nil {
+		if errors.Is(err, errNotYet) || errors.Is(err, errFull) {
+			return err
+		}
+		return f.fault(ctx, n, err)
 	}
 	if f.stuck(ctx, n, head) {
 		return nil
@@ -172,50 +175,6 @@ func (f *follower) stuck(ctx context.Context, n asker, head schema.Header) bool 
 	}
 	f.moved = now
 	return f.nodes.Stalled(ctx, n)
-}
-
-// begin decides once where to start: after the server's position, else at the first head that was seen. It is errNotYet
-// while the server has not been heard.
-func (f *follower) begin(head schema.Header) error {
-	if f.started {
-		return nil
-	}
-	if f.window == nil {
-		f.window = newWindow()
-		f.floor, f.next = head.Number, head.Number
-	}
-	p, ok := f.meet.position(f.chain)
-	if !ok {
-		return errNotYet
-	}
-	f.started = true
-	if p == nil {
-		f.log.WithField("number", f.floor).Info("nothing stored of this chain: starting at the head")
-		return nil
-	}
-	f.resume(*p, head)
-	return nil
-}
-
-// resume goes on after what the server has.
-func (f *follower) resume(p schema.Position, head schema.Header) {
-	log := f.log.WithFields(logrus.Fields{"stored": p.Number, "head": head.Number})
-	if head.Number > p.Number && head.Number-p.Number > f.o.Backfill {
-		f.floor = head.Number - f.o.Backfill + 1
-		f.next = f.floor
-		g := schema.Gap{Chain: f.chain, From: p.Number + 1, To: f.floor - 1,
-			Reason: fmt.Sprintf("longer ago than the %d blocks that are fetched after a pause", f.o.Backfill)}
-		f.board.gap(g)
-		log.WithFields(logrus.Fields{"from": g.From, "to": g.To}).Error("blocks since the last one stored are left out")
-		return
-	}
-	// If the stored block is on a branch that was left, what is below it is sent again, down to the floor: its hashes
-	// are not known here, and a duplicate costs less than a gap.
-	f.window.add(p.Hash)
-	f.resumed = p.Number
-	f.next, f.hold = p.Number+1, p.Number+1
-	f.floor = p.Number - min(p.Number, reorgDepth-1)
-	log.Info("going on after the last block stored")
 }
 
 // reach notes that everything up to the head is delivered.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -46,8 +47,12 @@ type Options struct {
 	Receipts    ReceiptsMode  // ReceiptsAuto
 	Backfill    uint64        // most blocks to fetch after a pause, 10,000; older ones are reported as a gap
 
-	OutboxEntries int           // blocks waiting for a server's ack, 4,096; beyond it the follower waits
-	OutboxBytes   int64         // of these, 64 MiB
+	Spool     string // path of a file that keeps what is not delivered, and how far the observer got; empty: memory
+	Start     string // where to begin a chain of which nothing is stored: StartTip (default), StartEarliest or a height
+	StartOver bool   // begin there although the server has blocks of the chain; a spool's progress still comes first
+
+	OutboxEntries int           // blocks waiting for a server's ack, 4,096, in a spool 100,000; beyond it the follower waits
+	OutboxBytes   int64         // of these, 64 MiB, in a spool 1 GiB
 	Drain         time.Duration // to deliver what is waiting when Run is told to end, 5 s
 	Recycle       time.Duration // age at which a connection is replaced, give or take a tenth, 30 min
 
@@ -70,6 +75,10 @@ func (o Options) withDefaults() Options {
 	orDefault(&o.MaxAnswer, 32<<20)
 	orDefault(&o.Receipts, ReceiptsAuto)
 	orDefault(&o.Backfill, maxBackfill)
+	if o.Spool != "" {
+		orDefault(&o.OutboxEntries, 100_000)
+		orDefault(&o.OutboxBytes, 1<<30)
+	}
 	orDefault(&o.OutboxEntries, 4096)
 	orDefault(&o.OutboxBytes, 64<<20)
 	orDefault(&o.Drain, 5*time.Second)
@@ -125,9 +134,21 @@ func (o Options) Validate() error {
 	if r := o.Receipts; r != "" && r != ReceiptsAuto && r != ReceiptsOff {
 		bad("receipts %q: want %s or %s", r, ReceiptsAuto, ReceiptsOff)
 	}
+	if !ValidStart(o.Start) {
+		bad("start %q: want %s, %s or a height", o.Start, StartTip, StartEarliest)
+	}
 	if min(o.Poll, o.Stall, o.CallTimeout, o.Drain, o.Recycle) < 0 || min(o.MaxAnswer, o.OutboxBytes) < 0 ||
 		o.OutboxEntries < 0 {
 		bad("durations and sizes must not be negative")
 	}
 	return errors.Join(errs...)
+}
+
+// ValidStart tells whether s can be Options.Start.
+func ValidStart(s string) bool {
+	if s == "" || s == StartTip || s == StartEarliest {
+		return true
+	}
+	_, err := strconv.ParseUint(s, 10, 63)
+	return err == nil
 }

@@ -13,7 +13,8 @@ func TestMemoryBox(t *testing.T) {
 	t.Parallel()
 	b := newMemoryBox(Options{OutboxEntries: 4, OutboxBytes: 10, Now: time.Now})
 	put := func(size int) error {
-		return b.Append(entry{frame: make([]byte, size), point: schema.Point{Number: 1}})
+		_, err := b.Append([]entry{{frame: make([]byte, size), point: schema.Point{Number: 1}}})
+		return err
 	}
 	if put(100) != nil {
 		t.Error("an empty outbox takes one entry of any size")

@@ -18,6 +18,7 @@ type Stats struct {
 	Gaps      []schema.Gap      // heights that will not be delivered
 	Halted    string            // why the chain is not followed; empty: it is
 
+	From         uint64            // height at which this run went on, 0 before that is known
 	Observed     uint64            // blocks taken from the chain, those left out included
 	LeftOut      uint64            // blocks that could not be rendered or encoded; each is a gap
 	Last         uint64            // height of the one taken last, 0 before
@@ -50,9 +51,9 @@ func (c *Client) Stats() Stats {
 	s := Stats{
 		Behind: b.behind, Halted: b.halted,
 		Nodes: c.nodes.Views(), NodeFault: c.nodes.faults(), Gaps: report.Gaps,
-		Observed: n.observed, LeftOut: n.leftOut, Last: n.last, Reorgs: n.reorgs, DeepestReorg: n.deepest,
+		From: n.from, Observed: n.observed, LeftOut: n.leftOut, Last: n.last, Reorgs: n.reorgs, DeepestReorg: n.deepest,
 		NoReceipts: n.unknown, Server: n.connected, Connections: n.connects, Sent: n.sent, First: n.first,
-		Duplicate: n.duplicate, Refused: map[string]uint64{}, DeadLetters: c.box.deadLetters(),
+		Duplicate: n.duplicate, Refused: map[string]uint64{}, DeadLetters: c.box.Letters(),
 		OutboxFull: n.fulls, LastError: n.lastError,
 	}
 	if len(report.Heads) == 1 {
@@ -75,6 +76,9 @@ func (c *Client) Ready(context.Context) error {
 	b, n := c.board.state(), c.tally.read()
 	entries, _, oldest := c.box.Depth()
 	waits := now.Sub(oldest).Round(time.Second)
+	if err := c.box.Ready(); err != nil {
+		return err
+	}
 	switch {
 	case b.halted != "":
 		return fmt.Errorf("chain is not followed: %s", b.halted)

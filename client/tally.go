@@ -16,6 +16,7 @@ type tally struct {
 
 // counts are totals since New.
 type counts struct {
+	from      uint64 // height at which this run went on
 	observed  uint64 // blocks finished
 	leftOut   uint64 // of these, blocks that could not be rendered or encoded
 	last      uint64 // height of the block finished last
@@ -55,6 +56,8 @@ func (t *tally) read() counts {
 	c.unknown, c.refused = maps.Clone(c.unknown), maps.Clone(c.refused)
 	return c
 }
+
+func (t *tally) begins(from uint64) { t.do(func(c *counts) { c.from = from }) }
 
 func (t *tally) finished(number uint64, leftOut bool, now time.Time) {
 	t.do(func(c *counts) {

@@ -216,7 +216,7 @@ func TestServerThatDoesNotReadIsWaitedForWhileItPings(t *testing.T) {
 				}
 			}
 		})
-		if err := l.box.Append(entry{frame: []byte("D"), point: schema.Point{Number: 1}}); err != nil {
+		if _, err := l.box.(*memoryBox).Append([]entry{{frame: []byte("D"), point: schema.Point{Number: 1}}}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(10 * time.Minute)
@@ -274,7 +274,7 @@ func TestReadyNamesWhatStandsStill(t *testing.T) {
 		c.board.answered(time.Now())
 		c.board.reached(schema.Head{Chain: 7, Node: "n", Latest: schema.Point{Number: 1}})
 		want("")
-		if err := c.box.Append(entry{frame: []byte("x")}); err != nil {
+		if _, err := c.box.Append([]entry{{frame: []byte("x")}}); err != nil {
 			t.Fatal(err)
 		}
 		want("")
