@@ -139,6 +139,8 @@ func (d *drawing) byNumber(which string) string {
 		return d.head
 	case "safe", "finalized":
 		return d.final
+	case "earliest":
+		which = "0x0"
 	}
 	number, err := hexutil.DecodeUint64(which)
 	if err != nil {
