@@ -75,5 +75,5 @@ func (c *conn) endBare(err error) {
 func (c *conn) refuseBare(why, text string) {
 	c.srv.metrics.refused.WithLabelValues(why).Inc()
 	c.log().WithField("reason", why).Info("bare frame refused: " + text)
-	c.linger(bareLingerTime, bareLingerBytes)
+	c.linger(bareLingerTime, lingerBytes)
 }

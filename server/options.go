@@ -61,10 +61,10 @@ const (
 	settleWait       = 10 * time.Second // for outstanding frames, when a client has left
 	lingerTime       = 2 * time.Second  // of reading on behind a half-close, relay mode
 	bareLingerTime   = 10 * time.Second // of reading on behind a bad frame, bare mode
-	bareLingerBytes  = 64 << 20
+	lingerBytes      = 64 << 20         // of reading on, at most, in either mode
 	crowdedFirst     = 10 * time.Second // FirstFrame while there are more than MaxConns connections
-	largeFrame       = 32 << 10         // above so many bytes a frame waits for a place
-	largeFrames      = 64               // places; with all taken, large frames are in 64 times MaxFrame and the copies made of it
+	largeFrame       = 32 << 10         // bytes from which on a frame waits for a place
+	largeFrames      = 64               // places: frames being read take at most 64 times MaxFrame, copies of them apart
 	mostConns        = 1 << 20          // more than any machine holds
 	stopGrace        = 5 * time.Second  // from the last drain deadline until sockets are closed by force
 )

@@ -273,7 +273,7 @@ func (r *relay) finish(err error) {
 		log = log.WithField("reason", string(fatal.Code)+": "+fatal.Text)
 	}
 	if r.out.close(fatal) {
-		r.linger(lingerTime, bareLingerBytes)
+		r.linger(lingerTime, lingerBytes)
 	}
 	log.Info("observer disconnected")
 }

@@ -184,7 +184,7 @@ func TestDocumentNamesEveryLimitAndCode(t *testing.T) {
 		fmt.Sprintf("up to %d names", wire.MaxCaps),
 		fmt.Sprintf("up to %d visible ASCII", wire.MaxToken),
 		fmt.Sprintf("1 to %d printable ASCII", wire.MaxContentType),
-		fmt.Sprintf("for at most %.0f s or %d MiB", bareLingerTime.Seconds(), bareLingerBytes>>20),
+		fmt.Sprintf("for at most %.0f s or %d MiB", bareLingerTime.Seconds(), lingerBytes>>20),
 		fmt.Sprintf("at most %.0f s, and write the last A and N", settleWait.Seconds()),
 		fmt.Sprintf("at most %.0f s; close", lingerTime.Seconds()),
 	} {
