@@ -1,6 +1,6 @@
 // Package chain reads what Ethereum nodes say about blocks and proves the part that can be proved: a header is
-// believed only after its Keccak-256 has been recomputed from its RLP. It is the one package that knows go-ethereum's
-// types; everyone else speaks schema's words.
+// believed only after its Keccak-256 has been recomputed from its RLP. In production it is the one package that knows
+// go-ethereum's types of blocks; everyone else speaks schema's words.
 package chain
 
 import (

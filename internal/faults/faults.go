@@ -7,7 +7,6 @@ package faults
 import (
 	"errors"
 	"io"
-
 	"sync/atomic"
 )
 
