@@ -8,6 +8,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/firstseen/firstseen/internal/chain"
+	"github.com/firstseen/firstseen/internal/nodepool"
 	"github.com/firstseen/firstseen/schema"
 )
 
@@ -69,7 +70,7 @@ func (f *follower) fresh(ctx context.Context, n asker, p *schema.Position, head 
 		}
 		h, err := chain.DecodeHead(raw)
 		if err != nil {
-			return at, badAnswer(n, method, err)
+			return at, nodepool.BadAnswer(n.Name(), method, err)
 		}
 		at.floor = h.Number
 	default:

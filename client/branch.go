@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/firstseen/firstseen/internal/chain"
+	"github.com/firstseen/firstseen/internal/nodepool"
 	"github.com/firstseen/firstseen/schema"
 )
 
@@ -59,7 +60,7 @@ func (f *follower) join(ctx context.Context, n asker, blocks []*chain.Block, lim
 			return nil, err
 		}
 		if parent.Number+1 != lowest.Number {
-			return nil, badAnswer(n, "eth_getBlockByHash",
+			return nil, nodepool.BadAnswer(n.Name(), "eth_getBlockByHash",
 				fmt.Errorf("block %d has a parent at height %d", lowest.Number, parent.Number))
 		}
 		walked = append(walked, parent)

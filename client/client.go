@@ -4,15 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
+
+	"github.com/firstseen/firstseen/internal/nodepool"
 )
 
 // Client is one observer of one chain. It is made by New and run once.
 type Client struct {
 	o     Options
-	nodes *nodeList
+	nodes *nodepool.Pool
 	box   box
 	board *board
 	tally *tally
@@ -47,9 +50,9 @@ func assemble(o Options, box box) (*Client, error) {
 	case began:
 		o.Chain = at.chain
 	}
-	nodes, err := newNodeList(o)
+	nodes, err := nodepool.New(o.pool())
 	if err != nil {
-		return nil, fmt.Errorf("client options: %w", err)
+		return nil, fmt.Errorf("client: %w", err)
 	}
 	now := time.Now()
 	c := &Client{o: o, nodes: nodes, box: box, board: newBoard(now), tally: newTally(now), meet: newMeeting()}
@@ -74,19 +77,21 @@ func assemble(o Options, box box) (*Client, error) {
 // Trouble with nodes and servers is waited out, never returned. The one error is a server's final word: E stop, such as
 // for a token that is not accepted.
 func (c *Client) Run(ctx context.Context) error {
-	defer c.nodes.close()
 	following, stop := context.WithCancel(ctx)
 	defer stop()
 	followed := make(chan struct{})
 	go func() {
 		defer close(followed)
-		c.follower().run(following)
+		var both sync.WaitGroup
+		both.Go(func() { _ = c.nodes.Run(following) }) // only ever ends with the context
+		both.Go(func() { c.follower().run(following) })
+		both.Wait()
 	}()
 	// The link drains only after the follower has added its last block.
 	linking, drain := context.WithCancel(context.WithoutCancel(ctx))
 	defer drain()
 	linked := make(chan error, 1)
-	go func() { linked <- newLink(c.o, c.box, c.board, c.tally, c.meet, c.nodes.Views).run(linking) }()
+	go func() { linked <- newLink(c.o, c.box, c.board, c.tally, c.meet, c.nodes).run(linking) }()
 
 	var err error
 	select {
@@ -112,3 +117,9 @@ func (c *Client) Run(ctx context.Context) error {
 func (c *Client) follower() *follower {
 	return &follower{o: c.o, log: c.o.Log, nodes: c.nodes, box: c.box, board: c.board, tally: c.tally, meet: c.meet}
 }
+
+// Cordon keeps a node from being used until Uncordon; it is still probed. The error says that no node has that name.
+func (c *Client) Cordon(node string) error { return c.nodes.Cordon(node) }
+
+// Uncordon ends a Cordon, and has a node looked at anew that was found on another chain or is in quarantine.
+func (c *Client) Uncordon(node string) error { return c.nodes.Uncordon(node) }

@@ -117,6 +117,7 @@ func TestOptionsAreRefusedInWords(t *testing.T) {
 		"no node":              func(o *Options) { o.Nodes = nil },
 		"want http, https":     func(o *Options) { o.Nodes = []string{"ftp://x"} },
 		"node 2: not a URL":    func(o *Options) { o.Nodes = []string{"http://x", "http://[::"} },
+		"called \"b\"":         func(o *Options) { o.Node = "b" },
 		"without a host":       func(o *Options) { o.Nodes = []string{"http:///path"} },
 		"no server":            func(o *Options) { o.Servers = nil },
 		`server "h": want`:     func(o *Options) { o.Servers = []string{"h"} },

@@ -197,6 +197,17 @@ func (s *fakeServer) connections() int {
 	return len(s.peers)
 }
 
+// transitions returns those of all reports.
+func (s *fakeServer) transitions() []schema.NodeEvent {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []schema.NodeEvent
+	for _, r := range s.reports {
+		out = append(out, r.Events...)
+	}
+	return out
+}
+
 func (s *fakeServer) lastReport() schema.Report {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -8,11 +8,32 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/rpc"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/firstseen/firstseen/internal/chain"
+	"github.com/firstseen/firstseen/internal/nodepool"
 	"github.com/firstseen/firstseen/schema"
 )
+
+// codeBadParams is the error for parameters that a method does not take (JSON-RPC 2.0, section 5.1).
+const codeBadParams = -32602
+
+// asker is one node, for asking it things.
+type asker interface {
+	Name() string
+	// Ask returns the raw JSON of the result, "null" included.
+	Ask(ctx context.Context, method string, args ...any) (json.RawMessage, error)
+}
+
+// rpcCode returns the JSON-RPC error code that a node answered with, 0 if the failure was of another kind.
+func rpcCode(err error) int {
+	var e rpc.Error
+	if errors.As(err, &e) {
+		return e.ErrorCode()
+	}
+	return 0
+}
 
 // fetchers is how many calls to a node are under way at once, at most.
 const fetchers = 4
@@ -22,7 +43,7 @@ func blockByHash(ctx context.Context, n asker, id uint64, hash schema.Hash) (*ch
 	const method = "eth_getBlockByHash"
 	b, err := fetchBlock(ctx, n, id, method, hash.String())
 	if err == nil && b.Hash != hash {
-		err = badAnswer(n, method, fmt.Errorf("%w: asked for %s, got %s", chain.ErrHashMismatch, hash, b.Hash))
+		err = nodepool.BadAnswer(n.Name(), method, fmt.Errorf("%w: asked for %s, got %s", chain.ErrHashMismatch, hash, b.Hash))
 	}
 	return b, err
 }
@@ -32,7 +53,7 @@ func blockByNumber(ctx context.Context, n asker, id, number uint64) (*chain.Bloc
 	const method = "eth_getBlockByNumber"
 	b, err := fetchBlock(ctx, n, id, method, hexutil.EncodeUint64(number))
 	if err == nil && b.Number != number {
-		err = badAnswer(n, method, fmt.Errorf("asked for block %d, got %d", number, b.Number))
+		err = nodepool.BadAnswer(n.Name(), method, fmt.Errorf("asked for block %d, got %d", number, b.Number))
 	}
 	return b, err
 }
@@ -44,7 +65,7 @@ func fetchBlock(ctx context.Context, n asker, id uint64, method, which string) (
 	}
 	b, err := chain.DecodeBlock(id, raw)
 	if err != nil {
-		return nil, badAnswer(n, method, fmt.Errorf("block %s: %w", which, err))
+		return nil, nodepool.BadAnswer(n.Name(), method, fmt.Errorf("block %s: %w", which, err))
 	}
 	return b, nil
 }

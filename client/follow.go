@@ -8,6 +8,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/firstseen/firstseen/internal/nodepool"
 	"github.com/firstseen/firstseen/schema"
 )
 
@@ -20,6 +21,20 @@ var (
 	errMoved     = errors.New("the chain changed while it was read")
 )
 
+// source chooses the node to ask.
+type source interface {
+	// Pick returns the node to use for the next step, with its latest head.
+	Pick() (*nodepool.Node, schema.Header, error)
+	// Chain returns the chain id that all nodes share, once Pick has returned one.
+	Chain() uint64
+	// Changed gives a signal when Pick may return something else.
+	Changed() <-chan struct{}
+	// Fault tells that the node could not be used for its step.
+	Fault(n *nodepool.Node, err error)
+	// Used tells that it could.
+	Used(n *nodepool.Node)
+}
+
 // follower brings the outbox level with the chain. It belongs to one goroutine.
 type follower struct {
 	o     Options
@@ -31,11 +46,9 @@ type follower struct {
 	meet  *meeting
 
 	chain   uint64
-	head    schema.Header // of the node, as seen last
-	moved   time.Time     // when head changed last
-	tagged  time.Time     // when safe and finalized were asked for last
-	deep    int           // steps in a row that met a reorg too deep
-	unknown string        // why blocks go without receipts at present
+	tagged  time.Time // when safe and finalized were asked for last
+	deep    int       // steps in a row that met a reorg too deep
+	unknown string    // why blocks go without receipts at present
 	started bool
 
 	// The progress, once started. It moves only when the outbox has taken a block.
@@ -82,9 +95,14 @@ func (f *follower) pause(ctx context.Context, err error) {
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
+	changed := f.nodes.Changed()
+	if errors.Is(err, errDeepReorg) {
+		changed = nil // each new head would be another walk in vain
+	}
 	select {
 	case <-ctx.Done():
 	case <-welcomed:
+	case <-changed:
 	case <-timer.C:
 	}
 }
@@ -92,16 +110,12 @@ func (f *follower) pause(ctx context.Context, err error) {
 // converge is one step towards the chain's head. It can be repeated at any time and from any state: it looks at what
 // is there, delivers some of what is missing, and says in its error what the next step should wait for.
 func (f *follower) converge(ctx context.Context) error {
-	n, id, err := f.nodes.Pick(ctx)
+	n, head, err := f.nodes.Pick()
 	if err != nil {
 		return f.noAnswer(ctx, err)
 	}
-	f.chain = id
-	f.meet.name(id)
-	head, err := latest(ctx, n)
-	if err != nil {
-		return f.fault(ctx, n, err)
-	}
+	f.chain = f.nodes.Chain()
+	f.meet.name(f.chain)
 	f.board.answered(time.Now())
 	if err := f.begin(ctx, n, head); err != nil {
 		if errors.Is(err, errNotYet) || errors.Is(err, errFull) {
@@ -109,12 +123,9 @@ func (f *follower) converge(ctx context.Context) error {
 		}
 		return f.fault(ctx, n, err)
 	}
-	if f.stuck(ctx, n, head) {
-		return nil
-	}
 	err = f.approach(ctx, n, head)
 	if err == nil || errors.Is(err, errAtHead) || errors.Is(err, errFull) || errors.Is(err, errMoved) {
-		f.nodes.Head(n, head)
+		f.nodes.Used(n)
 		return err
 	}
 	return f.fault(ctx, n, err)
@@ -148,7 +159,7 @@ func (f *follower) approach(ctx context.Context, n asker, head schema.Header) er
 }
 
 // fault hands the node back and remembers why.
-func (f *follower) fault(ctx context.Context, n asker, err error) error {
+func (f *follower) fault(ctx context.Context, n *nodepool.Node, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -161,20 +172,6 @@ func (f *follower) noAnswer(ctx context.Context, err error) error {
 		f.board.failed(err.Error())
 	}
 	return err
-}
-
-// stuck tells whether the head has not moved for so long that another node, which is ahead, takes over.
-func (f *follower) stuck(ctx context.Context, n asker, head schema.Header) bool {
-	now := time.Now()
-	if head.Hash != f.head.Hash || f.moved.IsZero() {
-		f.head, f.moved = head, now
-		return false
-	}
-	if now.Sub(f.moved) < f.o.Stall {
-		return false
-	}
-	f.moved = now
-	return f.nodes.Stalled(ctx, n)
 }
 
 // reach notes that everything up to the head is delivered.

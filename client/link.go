@@ -10,7 +10,6 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/firstseen/firstseen/internal/wire"
-	"github.com/firstseen/firstseen/schema"
 )
 
 // link delivers what is in the outbox to one of the servers.
@@ -22,13 +21,13 @@ type link struct {
 	tally *tally
 	meet  *meeting
 	dial  *dialer
-	views func() []schema.NodeView
+	nodes witness
 	wait  backoff
 	said  map[string]bool // what was logged of the outage that lasts; at most maxSaid, then it starts anew
 }
 
-func newLink(o Options, box outbox, b *board, t *tally, m *meeting, views func() []schema.NodeView) *link {
-	return &link{o: o, log: o.Log, box: box, board: b, tally: t, meet: m, dial: newDialer(o), views: views,
+func newLink(o Options, box outbox, b *board, t *tally, m *meeting, nodes witness) *link {
+	return &link{o: o, log: o.Log, box: box, board: b, tally: t, meet: m, dial: newDialer(o), nodes: nodes,
 		wait: backoff{first: 250 * time.Millisecond, most: 10 * time.Second, rand: o.Rand}, said: map[string]bool{}}
 }
 
@@ -185,7 +184,7 @@ func (l *link) converse(ctx, hard context.Context, conn *relayConn, ahead *<-cha
 	began := time.Now()
 	l.tally.connectedTo(conn.welcome.Server, began)
 	l.meet.welcome(conn.welcome.Chains)
-	s := &session{conn: conn, box: l.box, tally: l.tally, log: log, board: l.board, views: l.views}
+	s := &session{conn: conn, box: l.box, tally: l.tally, log: log, board: l.board, nodes: l.nodes}
 	recycle := time.Duration(float64(l.o.Recycle) * (0.9 + 0.2*l.o.Rand()))
 	err := s.serve(ctx, hard, recycle, func() { *ahead = l.openAhead(hard, server) })
 	if s.healthy || time.Since(began) > l.wait.most {

@@ -11,8 +11,8 @@ import (
 type collector struct {
 	client *Client
 
-	blocks, reorgs, receipts, frames, settled, refused, faults, connections, fulls *prometheus.Desc
-	connected, waiting, waitingBytes, head, nodeReady                              *prometheus.Desc
+	blocks, reorgs, receipts, frames, settled, refused, connections, fulls *prometheus.Desc
+	connected, waiting, waitingBytes, head                                 *prometheus.Desc
 }
 
 func newCollector(c *Client) *collector {
@@ -27,21 +27,19 @@ func newCollector(c *Client) *collector {
 		frames:       desc("frames_sent_total", "Frames sent, those sent again included."),
 		settled:      desc("blocks_settled_total", "Blocks acked by a server.", "outcome"),
 		refused:      desc("blocks_refused_total", "Blocks that no server will take, by its code.", "code"),
-		faults:       desc("node_faults_total", "How often a node could not be used.", "node"),
 		connections:  desc("connections_total", "Connections to servers: made, and failed or not made.", "outcome"),
 		fulls:        desc("outbox_full_total", "How often the outbox took no more and reading the chain stopped."),
 		connected:    desc("connected", "1 while connected to a server."),
 		waiting:      desc("outbox_blocks", "Blocks waiting for a server's ack."),
 		waitingBytes: desc("outbox_bytes", "Bytes of these."),
 		head:         desc("head_number", "Height of the latest head. Absent while unknown."),
-		nodeReady:    desc("node_ready", "1 for a node that gave its head when asked last.", "node"),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.blocks, c.reorgs, c.receipts, c.frames, c.settled, c.refused, c.faults,
-		c.connections, c.fulls, c.connected, c.waiting, c.waitingBytes, c.head, c.nodeReady} {
+	for _, d := range []*prometheus.Desc{c.blocks, c.reorgs, c.receipts, c.frames, c.settled, c.refused,
+		c.connections, c.fulls, c.connected, c.waiting, c.waitingBytes, c.head} {
 		out <- d
 	}
 }
@@ -68,7 +66,6 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	count(c.settled, s.First, "first")
 	count(c.settled, s.Duplicate, "duplicate")
 	each(c.refused, s.Refused)
-	each(c.faults, s.NodeFault)
 	count(c.connections, s.Connections, "made")
 	count(c.connections, c.client.tally.read().failures, "failed")
 	count(c.fulls, s.OutboxFull)
@@ -78,9 +75,6 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	gauge(c.waitingBytes, float64(bytes))
 	if s.Head != nil {
 		gauge(c.head, float64(s.Head.Latest.Number))
-	}
-	for _, n := range s.Nodes {
-		gauge(c.nodeReady, boolean(n.State == "ready"), n.Name)
 	}
 }
 

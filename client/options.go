@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 
+	"github.com/firstseen/firstseen/internal/nodepool"
 	"github.com/firstseen/firstseen/schema"
 )
 
@@ -34,14 +35,18 @@ const (
 // Options configure a Client. A zero field has the default that its comment names.
 type Options struct {
 	Name     string   // of this observer, by schema.ValidName; required for relay mode
-	Nodes    []string // JSON-RPC URLs (http, https, ws, wss) in order of preference, each optionally as name=url
+	Nodes    []string // JSON-RPC URLs in order of preference, as nodepool.Options has them
 	Servers  []string // host:port of servers, in any order; required
 	Bare     bool     // speak to an original server: one frame per connection, no acks
 	Template Renderer // required
 
-	Chain       uint64        // the chain id that nodes must have; 0: that of the first node that answers
-	Poll        time.Duration // between looks at the latest head, 1 s
-	Stall       time.Duration // without a new head before other nodes are asked for a higher one, 30 s
+	Reference string              // URL of a third party that is asked for the tip only; empty: there is none
+	Node      string              // the name of the one node to observe; empty: whichever is best
+	Pool      nodepool.Thresholds // what nodes are judged by
+	Repair    nodepool.Repair     // how nodes that stay out are restarted
+
+	Chain       uint64        // the chain id that nodes must have; 0: that of most of them at the start
+	Poll        time.Duration // between looks at a node's latest head, 1 s
 	CallTimeout time.Duration // for one answer of a node, 10 s; a look at the latest head gets at most 3 s of it
 	MaxAnswer   int64         // bytes of one answer of a node, after decompression, 32 MiB
 	Receipts    ReceiptsMode  // ReceiptsAuto
@@ -62,15 +67,21 @@ type Options struct {
 	Rand       func() float64        // [0,1) for jitter and shuffling, math/rand/v2
 }
 
-const (
-	quickCall   = 3 * time.Second // look at the head, chain id
-	maxBackfill = 10_000
-)
+const maxBackfill = 10_000
+
+// pool returns the options of the observer's pool of nodes. Its metrics carry the observer's name.
+func (o Options) pool() nodepool.Options {
+	p := nodepool.Options{Nodes: o.Nodes, Reference: o.Reference, Chain: o.Chain, Pin: o.Node, Poll: o.Poll,
+		CallTimeout: o.CallTimeout, MaxAnswer: o.MaxAnswer, Thresholds: o.Pool, Repair: o.Repair, Log: o.Log, Rand: o.Rand}
+	if o.Registerer != nil {
+		p.Registerer = prometheus.WrapRegistererWith(prometheus.Labels{"observer": o.Name}, o.Registerer)
+	}
+	return p
+}
 
 // withDefaults returns the options with every zero field filled in.
 func (o Options) withDefaults() Options {
 	orDefault(&o.Poll, time.Second)
-	orDefault(&o.Stall, 30*time.Second)
 	orDefault(&o.CallTimeout, 10*time.Second)
 	orDefault(&o.MaxAnswer, 32<<20)
 	orDefault(&o.Receipts, ReceiptsAuto)
@@ -111,10 +122,7 @@ func (o Options) Validate() error {
 	if !o.Bare && !schema.ValidName(o.Name) {
 		bad("observer name %q: want 1 to 64 letters, digits, dots, dashes or underscores", o.Name)
 	}
-	if len(o.Nodes) == 0 {
-		bad("no node: name at least one JSON-RPC URL")
-	}
-	if _, err := parseNodes(o.Nodes); err != nil {
+	if err := o.pool().Validate(); err != nil {
 		bad("%w", err)
 	}
 	if len(o.Servers) == 0 {
@@ -137,7 +145,7 @@ func (o Options) Validate() error {
 	if !ValidStart(o.Start) {
 		bad("start %q: want %s, %s or a height", o.Start, StartTip, StartEarliest)
 	}
-	if min(o.Poll, o.Stall, o.CallTimeout, o.Drain, o.Recycle) < 0 || min(o.MaxAnswer, o.OutboxBytes) < 0 ||
+	if min(o.Drain, o.Recycle) < 0 || o.OutboxBytes < 0 ||
 		o.OutboxEntries < 0 {
 		bad("durations and sizes must not be negative")
 	}

@@ -65,11 +65,7 @@ func TestReceiptsAskAgainInTheOtherForm(t *testing.T) {
 		list, _ := json.Marshal(d.receipts("a4"))
 		return says(200, `{"jsonrpc":"2.0","id":1,"result":`+string(list)+`}`)(w, "")
 	}))
-	l := testNodes(t, nil, n.URL)
-	a, _, err := l.Pick(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	a := testNode(t, n.URL, 0)
 	b, err := blockByHash(t.Context(), a, 7, d.hash("a4"))
 	if err != nil {
 		t.Fatal(err)

@@ -37,7 +37,7 @@ type session struct {
 	tally *tally
 	log   logrus.FieldLogger
 	board *board
-	views func() []schema.NodeView
+	nodes witness
 
 	cursor   uint64    // seq of the entry sent last
 	unacked  []pending // data frames mark+1, mark+2 …, oldest first
@@ -54,6 +54,13 @@ type session struct {
 	healthy  bool
 	statusAt *time.Timer
 	leaveAt  *time.Timer // when to stop waiting for acks, then for B to be written; stopped before
+}
+
+// witness is what a status tells of the nodes, besides heads.
+type witness interface {
+	Views() []schema.NodeView
+	// Events returns transitions that were not asked for yet, the oldest first, at most most.
+	Events(most int) []schema.NodeEvent
 }
 
 // pending is a data frame on its way.
@@ -279,11 +286,12 @@ func (s *session) appendStatus(buf []byte) []byte {
 	s.due, s.fresh = false, false
 	s.statusAt.Reset(statusEvery)
 	report := s.board.report()
-	for _, v := range s.views() {
-		if v.Chain != 0 {
+	for _, v := range s.nodes.Views() {
+		if v.Chain != 0 && len(report.Nodes) < wire.MaxNodes {
 			report.Nodes = append(report.Nodes, v)
 		}
 	}
+	report.Events = s.nodes.Events(wire.MaxEvents)
 	content, err := wire.AppendStatus(nil, report)
 	if err != nil {
 		s.log.WithError(err).Error("status cannot be sent")

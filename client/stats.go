@@ -13,7 +13,7 @@ import (
 type Stats struct {
 	Behind    bool              // still fetching blocks far below the head
 	Head      *schema.Head      // of the node in use; nil before one was seen
-	Nodes     []schema.NodeView // in order of preference
+	Nodes     []schema.NodeView // in the order of Options.Nodes
 	NodeFault map[string]uint64 // by node name: how often it could not be used
 	Gaps      []schema.Gap      // heights that will not be delivered
 	Halted    string            // why the chain is not followed; empty: it is
@@ -50,7 +50,7 @@ func (c *Client) Stats() Stats {
 	report := c.board.report()
 	s := Stats{
 		Behind: b.behind, Halted: b.halted,
-		Nodes: c.nodes.Views(), NodeFault: c.nodes.faults(), Gaps: report.Gaps,
+		Nodes: c.nodes.Views(), NodeFault: c.nodes.Failures(), Gaps: report.Gaps,
 		From: n.from, Observed: n.observed, LeftOut: n.leftOut, Last: n.last, Reorgs: n.reorgs, DeepestReorg: n.deepest,
 		NoReceipts: n.unknown, Server: n.connected, Connections: n.connects, Sent: n.sent, First: n.first,
 		Duplicate: n.duplicate, Refused: map[string]uint64{}, DeadLetters: c.box.Letters(),
@@ -69,8 +69,8 @@ func (c *Client) Stats() Stats {
 // patient is how long progress may stand still before Ready says so.
 const patient = 15 * time.Second
 
-// Ready returns nil while blocks can flow: a node answers, the chain is followed, and a server takes what is sent. Its
-// error names the first of these that has not been so for 15 s, or of a halted chain at once.
+// Ready returns nil while blocks can flow: a node answers, the chain is followed, a server takes what is sent, and the
+// nodes agree on the tip. Its error names the first of these that has not been so for 15 s, or of a halted chain at once.
 func (c *Client) Ready(context.Context) error {
 	now := time.Now()
 	b, n := c.board.state(), c.tally.read()
@@ -92,7 +92,7 @@ func (c *Client) Ready(context.Context) error {
 	if c.board.report().Heads == nil {
 		return errors.New("no head yet")
 	}
-	return nil
+	return c.nodes.Agreed()
 }
 
 func orUnknown(why string) string {

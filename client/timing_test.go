@@ -18,6 +18,12 @@ import (
 	"github.com/firstseen/firstseen/schema"
 )
 
+// noNodes is a pool that has nothing to tell.
+type noNodes struct{}
+
+func (noNodes) Views() []schema.NodeView      { return nil }
+func (noNodes) Events(int) []schema.NodeEvent { return nil }
+
 // timed runs a link inside a bubble of fake time. serve plays the server on each connection, over an in-memory pipe.
 type timed struct {
 	*link
@@ -35,7 +41,7 @@ func runTimed(t *testing.T, serve func(c net.Conn)) *timed {
 	meet := newMeeting()
 	meet.name(7)
 	r := &timed{done: make(chan error, 1)}
-	l := newLink(o, newMemoryBox(o), newBoard(now), newTally(now), meet, func() []schema.NodeView { return nil })
+	l := newLink(o, newMemoryBox(o), newBoard(now), newTally(now), meet, noNodes{})
 	l.dial.lookup = func(context.Context, string) ([]string, error) { return []string{"10.0.0.1"}, nil }
 	l.dial.connect = func(context.Context, string, string) (net.Conn, error) {
 		if serve == nil {

@@ -142,18 +142,30 @@ func (p *Pool) Tip() (tip schema.Point, corroborated, ok bool) {
 // Ready returns nil while a node may be used and the nodes agree on the tip. Its error says what is wrong with each
 // node, or for how long the tip has been frozen for want of a majority.
 func (p *Pool) Ready(context.Context) error {
+	if err := p.Agreed(); err != nil {
+		return err
+	}
 	now := p.o.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if frozen := now.Sub(p.agreed); frozen > p.o.Patience && len(p.voters(now)) > 1 {
-		return fmt.Errorf("no majority for the tip for %s: %s", frozen.Round(time.Second), p.heights())
-	}
 	for _, n := range p.nodes {
 		if p.usable(n, now) {
 			return nil
 		}
 	}
 	return fmt.Errorf("%w: %s", ErrNoNode, p.faults())
+}
+
+// Agreed returns nil while the tip is not frozen: a majority of the nodes that answer is near it, or was so within
+// Options.Patience. The error says which head each node has.
+func (p *Pool) Agreed() error {
+	now := p.o.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if frozen := now.Sub(p.agreed); frozen > p.o.Patience && len(p.voters(now)) > 1 {
+		return fmt.Errorf("no majority for the tip for %s: %s", frozen.Round(time.Second), p.heights())
+	}
+	return nil
 }
 
 // faults says of each node why it is not used. The caller holds mu.
