@@ -15,6 +15,14 @@ type fault struct {
 	before func(call, text string) error // begin, exec, query, prepare, commit, ping
 	after  func(call string) error       // once a commit has succeeded: its answer is lost
 	poison func(value any) bool          // the database refuses every insert that holds such a value
+	gate   func(call string)             // passed before each call, any number at once
+}
+
+// hold sets gate.
+func (f *fault) hold(gate func(call string)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.gate = gate
 }
 
 // refuse sets poison.
@@ -40,6 +48,12 @@ func (f *fault) set(before func(call, text string) error, after func(call string
 }
 
 func (f *fault) strike(call, text string) error {
+	f.mu.Lock()
+	gate := f.gate
+	f.mu.Unlock()
+	if gate != nil {
+		gate(call)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.before == nil {

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 )
 
 func TestTwoStoresShareOneRegistry(t *testing.T) {
@@ -39,4 +40,14 @@ func TestTwoStoresShareOneRegistry(t *testing.T) {
 			t.Errorf("%s is %v, want %v", name, value, want)
 		}
 	}
+}
+
+// value reads a counter or a gauge.
+func value(t testing.TB, of prometheus.Metric) float64 {
+	t.Helper()
+	var m dto.Metric
+	if err := of.Write(&m); err != nil {
+		t.Fatal(err)
+	}
+	return m.GetCounter().GetValue() + m.GetGauge().GetValue()
 }

@@ -109,6 +109,13 @@ func (s *settlements) offer(store *Store, o *schema.Offer) {
 	}
 }
 
+// at is the answer so far to the offer at an index.
+func (s *settlements) at(i int) schema.Settlement {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.got[i]
+}
+
 func (s *settlements) wait() []schema.Settlement {
 	s.t.Helper()
 	done := make(chan struct{})
