@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/firstseen/firstseen/client"
 	"github.com/firstseen/firstseen/internal/devnet"
 	"github.com/firstseen/firstseen/internal/lifecycle"
@@ -38,6 +40,7 @@ type network struct {
 	api       *statsapi.API
 	group     lifecycle.Group
 	lines     *lines
+	registry  *prometheus.Registry
 	dir       string // of the database, removed at the end
 }
 
@@ -47,7 +50,7 @@ func run(ctx context.Context, opts options) (result, error) {
 	if err != nil {
 		return result{}, errors.Join(err, n.close())
 	}
-	fmt.Fprintf(opts.out, "stats API: http://%s/_cat and http://%[1]s/v1/blocks/latest   (Ctrl-C ends the demo)\n", n.api.Addr())
+	fmt.Fprintf(opts.out, "stats API: http://%s/v1/blocks/latest, /v1/stats, /v1/connections, /_cat/hashes   (Ctrl-C ends the demo)\n", n.api.Addr())
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	ended := make(chan error, 1)
@@ -68,7 +71,7 @@ func run(ctx context.Context, opts options) (result, error) {
 
 // newNetwork puts everything together; what it returns is to be closed even with an error.
 func newNetwork(ctx context.Context, opts options) (*network, error) {
-	n := &network{lines: newLines(opts.out)}
+	n := &network{lines: newLines(opts.out), registry: prometheus.NewRegistry()}
 	var err error
 	if n.dir, err = os.MkdirTemp("", "firstseen-demo"); err != nil {
 		return n, fmt.Errorf("make folder for the database: %w", err)
@@ -110,6 +113,7 @@ func (n *network) addServer(ctx context.Context, name string, board presence.Boa
 	beats := &lateBeats{}
 	srv, err := server.New(server.Options{
 		Addr: "127.0.0.1:0", Name: name, Store: &watched{Store: s, lines: n.lines, drop: drop}, Presence: beats,
+		Registerer: n.registry,
 	})
 	if err != nil {
 		return "", err
@@ -135,7 +139,9 @@ func (n *network) addStats(ctx context.Context, board presence.Board, addr strin
 	if err != nil {
 		return err
 	}
-	n.api, err = statsapi.New(ctx, statsapi.Options{Addr: addr, Store: n.stores[0], Presence: reader})
+	n.api, err = statsapi.New(ctx, statsapi.Options{
+		Addr: addr, Store: n.stores[0], Presence: reader, Gatherer: n.registry,
+	})
 	if err != nil {
 		return fmt.Errorf("%w (DEMO_HTTP sets another address)", err)
 	}
@@ -153,7 +159,7 @@ func (n *network) addObserver(name string, i int, servers []string) error {
 	urls := n.chain.URLs()
 	observer, err := client.New(client.Options{
 		Name: name, Nodes: append(append([]string{}, urls[i:]...), urls[:i]...), Servers: servers, Template: template,
-		Poll: 100 * time.Millisecond,
+		Poll: 100 * time.Millisecond, Registerer: n.registry,
 	})
 	if err != nil {
 		return err

@@ -47,7 +47,7 @@ has acknowledged it.`, environ,
 	observerFlags(flags)
 	flags.StringSlice("server", defaults().Client.Server, "host:port of a server; give it again for more")
 	bind(flags, "server", "client.server")
-	flags.Bool("bare", false, "speak to an original netstring server: one frame per connection, no acknowledgements")
+	flags.Bool("bare", false, "speak to an original netstring server: one frame per connection, no acknowledgements, so no promise")
 	bind(flags, "bare", "client.bare")
 	adminFlag(flags)
 	demoEndpointFlags(flags)
@@ -60,7 +60,7 @@ func observerFlags(flags *pflag.FlagSet) {
 	bind(flags, "node", "client.node")
 	flags.Duration("poll", d.Poll, "time between looks at the latest block")
 	bind(flags, "poll", "client.poll")
-	flags.String("template", d.Template, "block.html, block.json, block.txt, or the path of your own")
+	flags.String("template", d.Template, "block.html, block.json, block.txt, or the path of your own (html/template or text/template)")
 	bind(flags, "template", "client.template")
 	flags.String("receipts", d.Receipts, "auto: gas used, status and created contract of transactions; off: do without")
 	bind(flags, "receipts", "client.receipts")
@@ -76,7 +76,7 @@ func adminFlag(flags *pflag.FlagSet) {
 }
 
 func dbFlag(flags *pflag.FlagSet) {
-	flags.String("db", defaults().DB, "sqlite:///path, memory, or mysql://user:password@host:port/name")
+	flags.String("db", defaults().DB, "sqlite:///path/to/file, memory, or mysql://user:password@host:port/database")
 	bind(flags, "db", "db")
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"reflect"
@@ -151,7 +152,19 @@ func decode(k *koanf.Koanf) (Config, error) {
 		return Config{}, usagef("unknown configuration key %s; `firstseen config dump` lists the keys",
 			strings.Join(unknown, ", "))
 	}
-	return Config{}, usagef("configuration: %s", oneLine(err))
+	return Config{}, usagef("configuration: %s", undecoded(err))
+}
+
+// undecoded says which key could not be read and why, without the library's own preamble.
+func undecoded(err error) string {
+	var key *mapstructure.DecodeError
+	switch {
+	case !errors.As(err, &key):
+		return oneLine(err)
+	case strings.Contains(err.Error(), "time: "):
+		return key.Name() + ": use a duration, as in 1s or 500ms"
+	}
+	return key.Name() + ": " + oneLine(key.Unwrap())
 }
 
 // refuseBareNumber keeps a duration without a unit from being read as so many nanoseconds.
@@ -217,6 +230,9 @@ func environment(environ []string) (map[string]any, error) {
 			content, err := os.ReadFile(value)
 			if err != nil {
 				return nil, usagef("%s: %v", name, err)
+			}
+			if lookup(environ, path) != "" {
+				return nil, usagef("%s and %s are both set: use one", path, name)
 			}
 			name, value = path, strings.TrimSpace(string(content))
 		}

@@ -88,7 +88,13 @@ func TestWrongInputIsOneLineThatNamesTheFix(t *testing.T) {
 		want    string
 	}{
 		{"unknown flag", nil, []string{"server", "--lisen", ":1"}, "unknown flag: --lisen; see `firstseen server --help`"},
-		{"unknown command", nil, []string{"sevrer"}, `unknown argument "sevrer" for ` + "`firstseen`"},
+		{"unknown command", nil, []string{"sevrer"}, `unknown argument "sevrer" for ` + "`firstseen`; did you mean server?"},
+		{"unknown subcommand", nil, []string{"config", "dumpp"}, `unknown argument "dumpp" for ` + "`firstseen config`"},
+		{"secret given twice", []string{"FIRSTSEEN_DB=memory", "FIRSTSEEN_DB_FILE=" + broken}, []string{"config", "dump"}, "FIRSTSEEN_DB and FIRSTSEEN_DB_FILE are both set"},
+		{"database", nil, []string{"server", "--db", "postgres://localhost/d"}, "db: "},
+		{"redis", nil, []string{"stats", "--redis", "http://localhost"}, "--redis"},
+		{"port", nil, []string{"client", "--server", "127.0.0.1:99999"}, "client.server"},
+		{"duration in the environment", []string{"FIRSTSEEN_CLIENT__POLL=fast"}, []string{"config", "dump"}, "client.poll: use a duration"},
 		{"stray argument", nil, []string{"version", "now"}, `unknown argument "now"`},
 		{"unknown key in file", nil, []string{"config", "dump", "--config", unknown}, "unknown configuration key sevrer.listen"},
 		{"unknown key in environment", []string{"FIRSTSEEN_CLENT__NODE=x"}, []string{"config", "dump"}, "unknown configuration key clent.node"},
@@ -172,6 +178,20 @@ func TestInterruptWhileStartingIsNoFailure(t *testing.T) {
 		db := "sqlite://" + filepath.Join(t.TempDir(), "x.db")
 		if code := run(ctx, []string{name, "--db", db}, nil, &out, &errs); code != exitOK || errs.Len() > 0 {
 			t.Errorf("%s: exit %d, %s", name, code, errs.String())
+		}
+	}
+}
+
+func TestConfigValidateNamesEveryProblem(t *testing.T) {
+	t.Parallel()
+	_, errs, code := firstseen(t, []string{"FIRSTSEEN_DB=nonsense", "FIRSTSEEN_SERVER__DRAIN=-5s",
+		"FIRSTSEEN_CLIENT__SERVER=127.0.0.1:99999", "FIRSTSEEN_LOG__LEVEL=loud"}, "config", "validate")
+	if code != exitUsage {
+		t.Errorf("exit code %d", code)
+	}
+	for _, want := range []string{"db: ", "server.drain", "client.server", "log.level"} {
+		if !strings.Contains(errs, want) {
+			t.Errorf("stderr lacks %q:\n%s", want, errs)
 		}
 	}
 }

@@ -39,8 +39,11 @@ func configCommand(environ []string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := c.Validate(); err != nil {
-				return err
+			if all := c.problems(); len(all) > 0 {
+				for _, problem := range all[1:] {
+					fmt.Fprintln(cmd.ErrOrStderr(), "firstseen:", oneLine(problem))
+				}
+				return all[0]
 			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), "configuration is valid")
 			return err

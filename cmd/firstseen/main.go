@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -67,12 +68,12 @@ store it once under its hash. The stats API (firstseen stats) tells what happene
 one process.
 
 Every setting can come from a flag, the environment (FIRSTSEEN_SECTION__KEY, or ..._FILE naming a file that holds the
-value), a YAML file (--config), or its default, in this order; "firstseen config dump" shows the result.
+value), a YAML file (--config or FIRSTSEEN_CONFIG), or its default, in this order; "firstseen config dump" shows the result.
 
 Exit codes: 0 success, 1 failure at run time, 2 wrong usage or configuration; others are named by their command.`,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		SilenceUsage:               true,
+		SilenceErrors:              true,
+		SuggestionsMinimumDistance: 2,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%v; see `%s --help`", err, cmd.CommandPath())
@@ -93,14 +94,22 @@ Exit codes: 0 success, 1 failure at run time, 2 wrong usage or configuration; ot
 	return root
 }
 
-// strictArgs makes a stray argument a usage error that names it, on every command that takes none.
+// strictArgs makes a stray argument a usage error that names it, on every command that takes none. A command that only
+// groups others explains itself.
 func strictArgs(cmd *cobra.Command) {
-	if cmd.Args == nil || cmd == cmd.Root() {
+	if cmd.RunE == nil {
+		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
+	if cmd.Args == nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usagef("unknown argument %q for `%s`; see `%[2]s --help`", args[0], cmd.CommandPath())
+			if len(args) == 0 {
+				return nil
 			}
-			return nil
+			hint := fmt.Sprintf("see `%s --help`", cmd.CommandPath())
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				hint = "did you mean " + strings.Join(near, " or ") + "?"
+			}
+			return usagef("unknown argument %q for `%s`; %s", args[0], cmd.CommandPath(), hint)
 		}
 	}
 	for _, sub := range cmd.Commands() {

@@ -193,6 +193,7 @@ func (p *parts) addClient(servers []string) error {
 	if err != nil {
 		return usageError{err.Error()}
 	}
+	p.nodes = observer
 	p.group.Add("client", c.Drain+5*time.Second, observer.Run)
 	p.checks = append(p.checks, statsapi.Check{Name: "client", Ready: observer.Ready})
 	return nil
@@ -213,8 +214,8 @@ func loadTemplate(name string) (*templates.Template, error) {
 	return t, nil
 }
 
-// addAdmin adds the port for health, metrics, profiles and cordons, if one is configured. It comes last, so that it answers
-// "not ready" for as long as anything else is still running.
+// addAdmin adds the port for health, metrics, profiles and cordons, if one is configured. Call it last, when all that it
+// asks is known; it runs from before the others until after them, so that it says "not ready" while they drain.
 func (p *parts) addAdmin(ctx context.Context) error {
 	if p.config.Admin == "" {
 		return nil
@@ -225,7 +226,7 @@ func (p *parts) addAdmin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.group.Add("admin", 5*time.Second, a.Run)
+	p.group.AddFirst("admin", 5*time.Second, a.Run)
 	p.listening("admin", a.listener.Addr())
 	return nil
 }

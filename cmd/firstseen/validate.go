@@ -1,24 +1,60 @@
 package main
 
 import (
+	"io"
 	"net"
 	"net/url"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/firstseen/firstseen/internal/presence"
+	"github.com/firstseen/firstseen/internal/store"
 	"github.com/firstseen/firstseen/schema"
 )
 
-// Validate checks what can be checked without starting anything, and names the key to change.
+// Validate checks what can be checked without starting anything, and names the first key to change.
 func (c Config) Validate() error {
-	for _, check := range []func() error{c.validateNames, c.validateAddresses, c.validateNodes, c.validateNumbers, c.validateAdmin} {
+	if all := c.problems(); len(all) > 0 {
+		return all[0]
+	}
+	return nil
+}
+
+// problems lists what Validate would find, one for each group of settings.
+func (c Config) problems() []error {
+	var all []error
+	for _, check := range []func() error{
+		c.validateLog, c.validateServices, c.validateNames, c.validateAddresses, c.validateNodes, c.validateNumbers,
+		c.validateAdmin,
+	} {
 		if err := check(); err != nil {
-			return err
+			all = append(all, err)
 		}
 	}
-	_, err := newLog(c.Log, os.Stderr)
+	return all
+}
+
+func (c Config) validateLog() error {
+	_, err := newLog(c.Log, io.Discard)
+	return err
+}
+
+// validateServices looks at the form of addresses, and at the template, which is a file.
+func (c Config) validateServices() error {
+	if err := store.CheckDSN(c.DB); err != nil {
+		return usagef("db: %v", err)
+	}
+	if c.Redis != "" {
+		client, err := presence.Dial(c.Redis)
+		if err != nil {
+			return usagef("redis (--redis): %v", err)
+		}
+		_ = client.Close() // it was not connected
+	}
+	_, err := loadTemplate(c.Client.Template)
 	return err
 }
 
@@ -41,7 +77,14 @@ func (c Config) validateAddresses() error {
 		all = append(all, address{"client.server", server})
 	}
 	for _, a := range all {
-		if _, port, err := net.SplitHostPort(a.addr); err != nil || port == "" {
+		_, port, err := net.SplitHostPort(a.addr)
+		if err == nil && a.key == "client.server" && port == "0" {
+			err = strconv.ErrRange
+		}
+		if err == nil {
+			_, err = strconv.ParseUint(port, 10, 16)
+		}
+		if err != nil {
 			return usagef("%s %q: use host:port, as in 127.0.0.1:9999", a.key, a.addr)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 	"modernc.org/sqlite"
 )
 
-const dsnForms = "want sqlite:///path/to/file, sqlite::memory:, mysql://user:password@host:port/database or " +
+const dsnForms = "want sqlite:///path/to/file, memory, mysql://user:password@host:port/database or " +
 	"user:password@tcp(host:port)/database"
 
 // source is a database named by a DSN. Its text form is safe to log: it never holds the password.
@@ -34,6 +34,12 @@ func (s source) String() string {
 	default:
 		return "SQLite database " + s.path
 	}
+}
+
+// CheckDSN tells whether a DSN has one of the forms that Open takes, without connecting. Its error never quotes it.
+func CheckDSN(dsn string) error {
+	_, err := parseDSN(dsn)
+	return err
 }
 
 // parseDSN reads the forms that dsnForms lists. Its errors never quote the DSN, because any part of one that is
