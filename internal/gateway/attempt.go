@@ -76,6 +76,9 @@ func (g *Gateway) exchange(ctx context.Context, n *node, header http.Header, bod
 		return answer{}, clean(err)
 	}
 	a, err := readAnswer(text)
+	if err == nil {
+		err = mem.keep(int64(len(text)))
+	}
 	if err != nil {
 		mem.give(int64(len(text)))
 	}
@@ -95,13 +98,13 @@ func readBody(ctx context.Context, resp *http.Response, mem *allowance) (text []
 	}()
 	size := int64(4 << 10)
 	if resp.ContentLength > 0 {
-		if resp.ContentLength > mem.max {
+		if resp.ContentLength >= mem.max {
 			return nil, errTooLarge
 		}
 		size = min(resp.ContentLength+1, freeAnswer) // one more, so that the last read meets the end
 	}
 	for {
-		if err := mem.take(ctx, size-taken); err != nil {
+		if err := mem.take(ctx, taken, size-taken); err != nil {
 			return nil, err
 		}
 		taken = size

@@ -19,8 +19,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// The devnet's go-ethereum never ends these.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/ethereum/go-ethereum/core.(*txSenderCacher).cache"))
+	// The devnet's go-ethereum never ends the first, and the second only after a while.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/ethereum/go-ethereum/core.(*txSenderCacher).cache"),
+		goleak.IgnoreAnyFunction("github.com/syndtr/goleveldb/leveldb.(*DB).mpoolDrain"))
 }
 
 // fakePool is a pool that a test sets by hand.

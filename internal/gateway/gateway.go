@@ -137,8 +137,8 @@ func (g *Gateway) listen(ctx context.Context, name, addr string, config *tls.Con
 	f.server = &http.Server{
 		Handler:           handler,
 		TLSConfig:         config,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       15 * time.Second,
+		ReadHeaderTimeout: min(5*time.Second, g.opts.ReadTimeout),
+		ReadTimeout:       g.opts.ReadTimeout,
 		WriteTimeout:      g.opts.Timeout + g.opts.HeightWait + 30*time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,

@@ -93,8 +93,7 @@ func TestHostileHTTPIsRefusedOrReadOneWay(t *testing.T) {
 
 func TestBodyThatNeverComesEndsTheConnection(t *testing.T) {
 	t.Parallel()
-	s := serve(t, Options{Pool: poolOf("http://127.0.0.1:1")})
-	s.gateway.fronts[0].server.ReadTimeout = 200 * time.Millisecond // before the first connection
+	s := serve(t, Options{Pool: poolOf("http://127.0.0.1:1"), ReadTimeout: 200 * time.Millisecond})
 	start := time.Now()
 	got := s.raw("POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{")
 	if len(got) != 1 || !strings.HasPrefix(got[0], "400") || time.Since(start) > 10*time.Second {

@@ -37,6 +37,7 @@ type Options struct {
 	MaxBatch  int   // requests in a batch; default 100
 	MaxConns  int   // open connections on each port, further ones wait to be accepted; default 4096
 
+	ReadTimeout    time.Duration // for a request to come whole; default 15 s
 	Attempts       int           // times that nodes are asked for one read; default 8
 	Timeout        time.Duration // for one call, all attempts included; default 30 s
 	AttemptTimeout time.Duration // for one attempt; default 10 s
@@ -65,6 +66,7 @@ func (o Options) withDefaults() (Options, error) {
 	orElse(&o.MaxBatch, 100)
 	orElse(&o.MaxConns, 4096)
 	orElse(&o.Burst, max(int(2*o.Rate), o.MaxBatch))
+	orElse(&o.ReadTimeout, 15*time.Second)
 	orElse(&o.Attempts, 8)
 	orElse(&o.Timeout, 30*time.Second)
 	orElse(&o.AttemptTimeout, 10*time.Second)
@@ -102,7 +104,7 @@ func (o Options) validate() error {
 	case o.MaxBody < 0 || o.MaxAnswer < 0 || o.MaxLarge < 0 || o.MaxBatch < 0 || o.MaxConns < 0 || o.Attempts < 0 ||
 		o.Rate < 0 || o.Burst < 0:
 		return errors.New("limits must not be negative")
-	case o.Timeout < 0 || o.AttemptTimeout < 0 || o.HedgeAfter < 0 || o.HeightWait < 0 || o.Session < 0 ||
+	case o.ReadTimeout < 0 || o.Timeout < 0 || o.AttemptTimeout < 0 || o.HedgeAfter < 0 || o.HeightWait < 0 || o.Session < 0 ||
 		o.Reload < 0 || o.DrainDelay < 0 || o.ShutdownTimeout < 0:
 		return errors.New("times must not be negative")
 	}

@@ -255,3 +255,5 @@ func TestNodeWithABadCertificateIsNotUsed(t *testing.T) {
 		})
 	}
 }
+
+func tlsFor(ca *authority) *tls.Config { return &tls.Config{RootCAs: ca.pool()} }
