@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -28,12 +29,22 @@ type part struct {
 // Add appends a part. run serves until its context ends and then drains; it is given stop to do so, after which Run
 // gives up on it with an error that carries its name.
 func (g *Group) Add(name string, stop time.Duration, run func(context.Context) error) {
-	g.parts = append(g.parts, &part{name: name, stop: stop, run: run, done: make(chan struct{})})
+	g.parts = append(g.parts, newPart(name, stop, run))
 }
 
-// Run starts every part in the order they were added and serves until ctx ends or any part returns. It then stops the
-// rest, last added first, waiting for each before it stops the next. The errors of all parts are joined; a part that
-// ends because it was told to has none.
+// AddFirst puts a part before all those added so far: started before them and stopped after them. It is for what watches
+// the others to their end, and can only be made once they are known.
+func (g *Group) AddFirst(name string, stop time.Duration, run func(context.Context) error) {
+	g.parts = slices.Insert(g.parts, 0, newPart(name, stop, run))
+}
+
+func newPart(name string, stop time.Duration, run func(context.Context) error) *part {
+	return &part{name: name, stop: stop, run: run, done: make(chan struct{})}
+}
+
+// Run starts every part in order and serves until ctx ends or any part returns. It then stops the rest, the last one
+// first, waiting for each before it stops the next. The errors of all parts are joined; a part that ends because it was
+// told to has none.
 func (g *Group) Run(ctx context.Context) error {
 	ended := make(chan struct{}, len(g.parts))
 	for _, p := range g.parts {

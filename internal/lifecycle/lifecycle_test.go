@@ -39,12 +39,13 @@ func TestPartsStopInReverseWhenTheContextEnds(t *testing.T) {
 	for _, name := range []string{"store", "server", "client"} {
 		g.Add(name, time.Second, j.part(name))
 	}
+	g.AddFirst("admin", time.Second, j.part("admin"))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := g.Run(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"client", "server", "store"}; !slices.Equal(j.lines, want) {
+	if want := []string{"client", "server", "store", "admin"}; !slices.Equal(j.lines, want) {
 		t.Errorf("stopped %v, want %v", j.lines, want)
 	}
 }

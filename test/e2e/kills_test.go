@@ -63,7 +63,7 @@ func TestNothingIsLostWhileProcessesAreKilled(t *testing.T) {
 	all := f.members(t, geths.URLs())
 	f.stored(t, geths.Head().Hash)
 
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same kills each time
+	random := rand.New(rand.NewPCG(1, 2)) // the same kills each time
 	for round := range rounds {
 		if err := geths.Mine(ctx, 1+random.IntN(12)); err != nil {
 			t.Fatal(err)

@@ -142,10 +142,19 @@ func (p *process) kill() {
 	<-p.exited
 }
 
-// stop asks the process to end with SIGTERM and returns what it ended with.
+// stop asks the process to end and returns what it ended with.
 func (p *process) stop(t *testing.T) error {
 	t.Helper()
-	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	p.terminate()
+	return p.wait(t)
+}
+
+// terminate sends SIGTERM.
+func (p *process) terminate() { _ = p.cmd.Process.Signal(syscall.SIGTERM) }
+
+// wait returns what the process, which was asked to end, ended with.
+func (p *process) wait(t *testing.T) error {
+	t.Helper()
 	select {
 	case <-p.exited:
 	case <-time.After(30 * time.Second):
@@ -188,23 +197,29 @@ func eventually(t *testing.T, within time.Duration, try func() error) {
 	}
 }
 
-// getJSON asks the stats API; a status other than 200 is an error.
-func getJSON(ctx context.Context, url string, into any) error {
+// fetch asks over HTTP and returns status code and body.
+func fetch(ctx context.Context, url string) (int, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, body, err
+}
+
+// getJSON asks the stats API; a status other than 200 is an error.
+func getJSON(ctx context.Context, url string, into any) error {
+	code, body, err := fetch(ctx, url)
 	if err != nil {
 		return err
 	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("GET %s: %s: %s", url, resp.Status, body)
+	if code != http.StatusOK {
+		return fmt.Errorf("GET %s: %d: %s", url, code, body)
 	}
 	return json.Unmarshal(body, into)
 }
