@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sirupsen/logrus"
-
 	"github.com/firstseen/firstseen/internal/nodepool"
 )
 
@@ -28,7 +26,7 @@ func New(o Options) (*Client, error) {
 		return nil, fmt.Errorf("client options: %w", err)
 	}
 	o = o.withDefaults()
-	o.Log = o.Log.WithFields(logrus.Fields{"part": "client", "observer": o.Name})
+	o.Log = o.Log.WithField("observer", o.Name)
 	box, err := newBox(o)
 	if err != nil {
 		return nil, err
@@ -105,9 +103,12 @@ func (c *Client) Run(ctx context.Context) error {
 	}
 	if n, _, _ := c.box.Depth(); n > 0 {
 		log := c.o.Log.WithField("blocks", n)
-		if c.o.Spool != "" {
+		switch {
+		case c.o.Spool != "":
 			log.Info("not delivered yet: kept in the spool")
-		} else {
+		case c.o.Bare:
+			log.Warn("not delivered and given up: without a spool, bare mode has no memory of what was sent")
+		default:
 			log.Warn("not delivered: the next run reads them from the chain again")
 		}
 	}

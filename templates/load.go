@@ -1,6 +1,7 @@
 package templates
 
 import (
+	"bytes"
 	"embed"
 	"errors"
 	"fmt"
@@ -44,7 +45,8 @@ func Load(path string) (*Template, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load template: %w", err)
 	}
-	if err := t.rehearse(); err != nil {
+	// A template may have nothing to say of the made-up block, but not of any.
+	if err := t.rehearse(); err != nil && (!errors.Is(err, errEmpty) || len(bytes.TrimSpace(source)) == 0) {
 		return nil, fmt.Errorf("load template: %w", err)
 	}
 	return t, nil

@@ -47,6 +47,7 @@ func TestLoadRendersAUsersTemplate(t *testing.T) {
 func TestLoadRefuses(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ file, source, message string }{
+		"nothing at all":             {"a.html", "\n", "empty"},
 		"an unknown extension":       {"a.xml", "x", "extension"},
 		"no extension":               {"a", "x", "extension"},
 		"a syntax error":             {"a.txt", "\n{{if}}", "a.txt:2"},

@@ -22,6 +22,8 @@ var (
 	ErrTooLong = errors.New("output exceeds the limit")
 	// ErrDeadline means that a template did not end within 2 s.
 	ErrDeadline = errors.New("rendering exceeds the deadline")
+
+	errEmpty = errors.New("output is empty") // no server takes an empty frame
 )
 
 // Template renders blocks. It is safe for concurrent use; renderings of one template take turns.
@@ -72,6 +74,9 @@ func (t *Template) render(ctx context.Context, b *schema.Block) ([]byte, error) 
 			return nil, stopped
 		}
 		return nil, err
+	}
+	if len(out.text) == 0 {
+		return nil, errEmpty
 	}
 	if t.json && !json.Valid(out.text) {
 		return nil, errors.New("output is not valid JSON")

@@ -133,6 +133,9 @@ func endpoint(network *devnet.Net, number string) (*devnet.Endpoint, error) {
 
 // addresses extends a single address to one for each endpoint, on consecutive ports.
 func addresses(listen []string, endpoints int) ([]string, error) {
+	if endpoints < 1 {
+		return nil, fmt.Errorf("--endpoints %d: use 1 or more", endpoints)
+	}
 	if len(listen) != 1 {
 		return listen, nil
 	}
