@@ -10,10 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +21,7 @@ import (
 	"golang.org/x/net/netutil"
 
 	"github.com/firstseen/firstseen/internal/presence"
+	"github.com/firstseen/firstseen/internal/quiet"
 )
 
 // Presence tells how many connections are open.
@@ -64,7 +63,6 @@ type API struct {
 	huma     huma.API
 	counter  *counter
 	metrics  *metrics
-	silent   silentConns
 	draining atomic.Bool
 	unready  atomic.Pointer[string] // the last answer of /readyz, so that only changes are logged
 }
@@ -100,10 +98,8 @@ func New(ctx context.Context, o Options) (*API, error) {
 		WriteTimeout:      a.opts.RequestTimeout + 20*time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          log.New(debugWriter{a.log}, "", 0),
 	}
-	a.server.ConnState = a.silent.track
-	a.server.RegisterOnShutdown(a.silent.close)
+	quiet.Server(a.server, a.log)
 	return a, nil
 }
 
@@ -133,9 +129,9 @@ func withDefaults(o Options) Options {
 		o.Now = time.Now
 	}
 	if o.Log == nil {
-		quiet := logrus.New()
-		quiet.SetOutput(io.Discard)
-		o.Log = quiet
+		discard := logrus.New()
+		discard.SetOutput(io.Discard)
+		o.Log = discard
 	}
 	return o
 }
@@ -174,12 +170,4 @@ type noPresence struct{}
 
 func (noPresence) Snapshot() presence.Snapshot {
 	return presence.Snapshot{Reason: "this process does not follow the servers' beats"}
-}
-
-// debugWriter takes net/http's own complaints, nearly all of them about clients.
-type debugWriter struct{ log logrus.FieldLogger }
-
-func (w debugWriter) Write(line []byte) (int, error) {
-	w.log.Debug(strings.TrimSpace(string(line)))
-	return len(line), nil
 }

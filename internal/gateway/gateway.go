@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log"
 	"net"
 	"net/http"
 	"strings"
@@ -15,6 +14,8 @@ import (
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/net/netutil"
+
+	"github.com/firstseen/firstseen/internal/quiet"
 )
 
 // maxCallers is how many callers' sessions and budgets are remembered: see generations.
@@ -45,7 +46,6 @@ type front struct {
 	name     string
 	listener net.Listener
 	server   *http.Server
-	silent   silentConns
 }
 
 // New checks the options, reads the files they name and binds the addresses.
@@ -142,10 +142,8 @@ func (g *Gateway) listen(ctx context.Context, name, addr string, config *tls.Con
 		WriteTimeout:      g.opts.Timeout + g.opts.HeightWait + 30*time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          log.New(debugWriter{g.log}, "", 0),
-		ConnState:         f.silent.track,
 	}
-	f.server.RegisterOnShutdown(f.silent.close)
+	quiet.Server(f.server, g.log)
 	g.fronts = append(g.fronts, f)
 	return nil
 }
@@ -243,12 +241,4 @@ func (g *Gateway) shutdown(ctx context.Context) error {
 
 func (g *Gateway) newAllowance() *allowance {
 	return &allowance{places: g.places, max: g.opts.MaxAnswer}
-}
-
-// debugWriter takes net/http's own complaints, nearly all of them about clients.
-type debugWriter struct{ log logrus.FieldLogger }
-
-func (w debugWriter) Write(line []byte) (int, error) {
-	w.log.Debug(strings.TrimSpace(string(line)))
-	return len(line), nil
 }
