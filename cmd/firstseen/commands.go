@@ -33,7 +33,8 @@ func clientCommand(environ []string) *cobra.Command {
 	cmd := command("client", "Observe nodes and relay their blocks to servers",
 		`Polls Ethereum nodes for their latest block, renders every new one from a template and pushes it to a server. Skipped
 heights and the branch of a reorganisation are fetched, headers are hashed again, and a block is kept until a server
-has acknowledged it.`, environ,
+has acknowledged it. With --spool it is kept on disk, and the next process goes on exactly where this one ends; without,
+the next process goes on after the last block that the server has.`, environ,
 		func(ctx context.Context, _ *cobra.Command, p *parts) error {
 			if err := p.addClient(p.config.Client.Server); err != nil {
 				return err
@@ -42,6 +43,7 @@ has acknowledged it.`, environ,
 		})
 	cmd.Example = `  firstseen client --node http://127.0.0.1:8545 --server relay.example:9999
   firstseen client --node a=http://10.0.0.1:8545 --node b=http://10.0.0.2:8545 --server 10.0.1.1:9999 --server 10.0.1.2:9999
+  firstseen client --spool /var/lib/firstseen/spool --start 19000000 --server relay.example:9999
   firstseen client --bare --server original.example:9999`
 	flags := cmd.Flags()
 	observerFlags(flags)
@@ -68,6 +70,14 @@ func observerFlags(flags *pflag.FlagSet) {
 	bind(flags, "backfill", "client.backfill")
 	flags.String("name", "", "name of this observer (default: the machine's)")
 	bind(flags, "name", "client.name")
+	flags.String("spool", "", "file that keeps what is not delivered, and how far this observer got (default: in memory)")
+	bind(flags, "spool", "client.spool")
+	flags.Int64("spool-bytes", d.SpoolBytes, "most bytes of blocks in the spool; when it is full, reading the chain waits")
+	bind(flags, "spool-bytes", "client.spool_bytes")
+	flags.String("start", d.Start, "where to begin a chain of which the server has nothing: tip, earliest, or a height")
+	bind(flags, "start", "client.start")
+	flags.Bool("start-over", false, "begin at --start even if the server has blocks of the chain; a spool's progress comes first")
+	bind(flags, "start-over", "client.start_over")
 }
 
 func adminFlag(flags *pflag.FlagSet) {

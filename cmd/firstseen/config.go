@@ -17,6 +17,8 @@ import (
 	"github.com/knadh/koanf/providers/structs"
 	"github.com/knadh/koanf/v2"
 	"github.com/spf13/pflag"
+
+	"github.com/firstseen/firstseen/client"
 )
 
 // Config is everything that can be configured, by file (YAML), environment (FIRSTSEEN_SECTION__KEY) or flag.
@@ -48,6 +50,11 @@ type ClientConfig struct {
 	Receipts string        `koanf:"receipts"` // auto, off
 	Backfill uint64        `koanf:"backfill"` // blocks
 	Drain    time.Duration `koanf:"drain"`
+
+	Spool      string `koanf:"spool"`       // path; empty: what is not delivered is kept in memory
+	SpoolBytes int64  `koanf:"spool_bytes"` // most bytes of frames in it
+	Start      string `koanf:"start"`       // tip, earliest, or a height
+	StartOver  bool   `koanf:"start_over"`
 }
 
 // ServerConfig configures the TCP ingest.
@@ -78,6 +85,9 @@ func defaults() Config {
 			Receipts: "auto",
 			Backfill: 10_000,
 			Drain:    5 * time.Second,
+
+			SpoolBytes: 1 << 30,
+			Start:      client.StartTip,
 		},
 		Server: ServerConfig{Listen: "127.0.0.1:9999", Connections: 10_000, Beat: 5 * time.Second, Drain: 10 * time.Second},
 		Stats:  StatsConfig{Listen: "127.0.0.1:8080"},

@@ -184,16 +184,24 @@ func (p *parts) addClient(servers []string) error {
 	opts := client.Options{
 		Name: c.Name, Nodes: c.Node, Servers: servers, Bare: c.Bare, Template: template, Poll: c.Poll,
 		Receipts: client.ReceiptsMode(c.Receipts), Backfill: c.Backfill, Drain: c.Drain,
+		Spool: c.Spool, Start: c.Start, StartOver: c.StartOver,
 		Log: p.component("client"), Registerer: p.registry,
 	}
 	if opts.Name == "" {
 		opts.Name = hostName()
 	}
+	if opts.Spool != "" {
+		opts.OutboxBytes = c.SpoolBytes
+	}
+	if err := opts.Validate(); err != nil {
+		return usageError{"client: " + err.Error()}
+	}
 	observer, err := client.New(opts)
 	if err != nil {
-		return usageError{err.Error()}
+		return err
 	}
 	p.nodes = observer
+	p.group.Add("backfill progress", time.Second, newBackfill(observer.Stats, p.log).Run)
 	p.group.Add("client", c.Drain+5*time.Second, observer.Run)
 	p.checks = append(p.checks, statsapi.Check{Name: "client", Ready: observer.Ready})
 	return nil
