@@ -23,14 +23,15 @@ import (
 
 // Config is everything that can be configured, by file (YAML), environment (FIRSTSEEN_SECTION__KEY) or flag.
 type Config struct {
-	DB         string       `koanf:"db"`
-	Redis      string       `koanf:"redis"`
-	Log        LogConfig    `koanf:"log"`
-	Admin      string       `koanf:"admin"`
-	AdminToken string       `koanf:"admin_token"` // secret
-	Client     ClientConfig `koanf:"client"`
-	Server     ServerConfig `koanf:"server"`
-	Stats      StatsConfig  `koanf:"stats"`
+	DB         string        `koanf:"db"`
+	Redis      string        `koanf:"redis"`
+	Log        LogConfig     `koanf:"log"`
+	Admin      string        `koanf:"admin"`
+	AdminToken string        `koanf:"admin_token"` // secret
+	Client     ClientConfig  `koanf:"client"`
+	Server     ServerConfig  `koanf:"server"`
+	Stats      StatsConfig   `koanf:"stats"`
+	Gateway    GatewayConfig `koanf:"gateway"`
 }
 
 // LogConfig says how to log.
@@ -89,8 +90,9 @@ func defaults() Config {
 			SpoolBytes: 1 << 30,
 			Start:      client.StartTip,
 		},
-		Server: ServerConfig{Listen: "127.0.0.1:9999", Connections: 10_000, Beat: 5 * time.Second, Drain: 10 * time.Second},
-		Stats:  StatsConfig{Listen: "127.0.0.1:8080"},
+		Server:  ServerConfig{Listen: "127.0.0.1:9999", Connections: 10_000, Beat: 5 * time.Second, Drain: 10 * time.Second},
+		Stats:   StatsConfig{Listen: "127.0.0.1:8080"},
+		Gateway: GatewayConfig{Listen: "127.0.0.1:8545"},
 	}
 }
 

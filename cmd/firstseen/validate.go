@@ -3,14 +3,13 @@ package main
 import (
 	"io"
 	"net"
-	"net/url"
 	"os"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/firstseen/firstseen/client"
+	"github.com/firstseen/firstseen/internal/nodepool"
 	"github.com/firstseen/firstseen/internal/presence"
 	"github.com/firstseen/firstseen/internal/store"
 	"github.com/firstseen/firstseen/schema"
@@ -100,13 +99,8 @@ func (c Config) validateNodes() error {
 		return usagef("client.node is empty: name at least one node (--node http://host:8545)")
 	}
 	for _, node := range c.Client.Node {
-		address := node
-		if name, rest, ok := strings.Cut(node, "="); ok && schema.ValidName(name) {
-			address = rest
-		}
-		u, err := url.Parse(address)
-		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "ws" && u.Scheme != "wss") {
-			return usagef("client.node %q: use a URL such as http://127.0.0.1:8545, or name=URL", redactNode(node))
+		if err := nodepool.CheckAddress(node); err != nil {
+			return usagef("client.node %q: %v; use a URL such as http://127.0.0.1:8545, or name=URL", redactNode(node), err)
 		}
 	}
 	return nil
@@ -129,10 +123,6 @@ func (c Config) validateNumbers() error {
 		return usagef("client.poll %s: use a duration above 0, as in 1s", c.Client.Poll)
 	case c.Client.Receipts != "auto" && c.Client.Receipts != "off":
 		return usagef("client.receipts %q: use auto or off", c.Client.Receipts)
-	case !client.ValidStart(c.Client.Start):
-		return usagef("client.start %q: use tip, earliest, or a height", c.Client.Start)
-	case c.Client.SpoolBytes < 1<<20:
-		return usagef("client.spool_bytes %d: use at least 1048576", c.Client.SpoolBytes)
 	}
 	return nil
 }
