@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/firstseen/firstseen/client"
 	"github.com/firstseen/firstseen/internal/nodepool"
 	"github.com/firstseen/firstseen/internal/presence"
 	"github.com/firstseen/firstseen/internal/store"
@@ -123,6 +124,10 @@ func (c Config) validateNumbers() error {
 		return usagef("client.poll %s: use a duration above 0, as in 1s", c.Client.Poll)
 	case c.Client.Receipts != "auto" && c.Client.Receipts != "off":
 		return usagef("client.receipts %q: use auto or off", c.Client.Receipts)
+	case !client.ValidStart(c.Client.Start):
+		return usagef("client.start %q: use tip, earliest, or a height", c.Client.Start)
+	case c.Client.SpoolBytes < 1<<20:
+		return usagef("client.spool_bytes %d: use at least 1048576", c.Client.SpoolBytes)
 	}
 	return nil
 }
