@@ -107,6 +107,37 @@ func (g *Geths) writeFiles() (secret [32]byte, err error) {
 // Nodes are the network's processes.
 func (g *Geths) Nodes() []*Geth { return g.nodes }
 
+// Restart kills a node's process, also a paused one, and starts another at its addresses with new files, since a killed
+// geth may reject what comes after the last state that it wrote. It fetches the chain from its peers once it is told of
+// a new block. Until Restart returns the node must not be used otherwise.
+func (g *Geths) Restart(ctx context.Context, node int) error {
+	one := g.nodes[node]
+	if err := one.Kill(); err != nil {
+		return err
+	}
+	one.disconnect()
+	if err := os.RemoveAll(one.dir); err != nil {
+		return fmt.Errorf("restart %s: %w", one.name, err)
+	}
+	if err := one.init(ctx); err != nil {
+		return err
+	}
+	if err := one.spawn(ctx); err != nil {
+		return fmt.Errorf("restart %s: %w", one.name, err)
+	}
+	for i, other := range g.nodes {
+		if i != node && other.driven() {
+			if err := one.peer(ctx, other); err != nil {
+				return err
+			}
+		}
+	}
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	one.out = false
+	return nil
+}
+
 // URLs are the nodes' HTTP URLs.
 func (g *Geths) URLs() []string {
 	urls := make([]string, len(g.nodes))

@@ -127,3 +127,41 @@ func TestStartFailsWithGethsOwnWords(t *testing.T) {
 		t.Error("started without a binary")
 	}
 }
+
+func TestAPausedGethIsRestartedAtItsAddresses(t *testing.T) {
+	t.Parallel()
+	g := startGeths(t, devnet.GethOptions{Seed: 5})
+	if err := g.Mine(t.Context(), 5); err != nil {
+		t.Fatal(err)
+	}
+	url := g.URLs()[0]
+	if err := g.Nodes()[0].Pause(); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Mine(t.Context(), 5); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Restart(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if got := g.URLs()[0]; got != url {
+		t.Errorf("answers at %s, before at %s", got, url)
+	}
+	// It looks for what it lacks when it is told of a new block.
+	c, err := ethclient.DialContext(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	deadline := time.After(time.Minute)
+	for schema.Hash(block(t, c, latest).Hash()) != g.Head().Hash {
+		if err := g.Mine(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-time.After(500 * time.Millisecond):
+		case <-deadline:
+			t.Fatalf("stays at %d, the others are at %d", block(t, c, latest).NumberU64(), g.Head().Number)
+		}
+	}
+}

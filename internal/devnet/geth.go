@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +22,11 @@ import (
 // Geth is one running geth process.
 type Geth struct {
 	name    string
+	path    string // of the binary
+	dir     string // of its files
+	secret  [32]byte
+	chainID uint64
+	log     logrus.FieldLogger
 	command *exec.Cmd
 	exited  chan struct{} // closed by the goroutine that waits for the process
 
@@ -71,45 +77,72 @@ func (g *Geth) driven() bool {
 }
 
 func (g *Geth) close() error {
-	for _, client := range []*rpc.Client{g.public, g.engine} {
-		if client != nil {
-			client.Close()
-		}
+	g.disconnect()
+	if g.command == nil {
+		return nil
 	}
 	// Its files are thrown away, so it need not put them in order.
 	return g.Kill()
 }
 
+func (g *Geth) disconnect() {
+	for _, client := range []*rpc.Client{g.public, g.engine} {
+		if client != nil {
+			client.Close()
+		}
+	}
+}
+
 // launch writes a node's files below dir, starts it and waits until it listens. It picks its own ports and tells them
 // in its log, so that no two runs can want the same one.
 func launch(ctx context.Context, path, dir string, secret [32]byte, c *chain, log logrus.FieldLogger) (*Geth, error) {
-	name := filepath.Base(dir)
-	init := exec.CommandContext(ctx, path, "init", "--datadir", dir, filepath.Join(filepath.Dir(dir), genesisFile))
-	if output, err := init.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("initialise %s: %w: %s", name, err, output)
+	g := &Geth{name: filepath.Base(dir), path: path, dir: dir, secret: secret, chainID: c.chainID}
+	g.log = log.WithField("node", g.name)
+	if err := g.init(ctx); err != nil {
+		return nil, err
 	}
-	// Not bound to ctx, which only limits the start.
-	command := exec.Command(path, //nolint:noctx // it outlives the context of its start
-		"--datadir", dir, "--networkid", fmt.Sprint(c.chainID), "--syncmode", "full", "--cache", "64",
-		"--nodiscover", "--nat", "none", "--port", "0", "--ipcdisable", "--log.format", "json",
-		"--http", "--http.addr", "127.0.0.1", "--http.port", "0", "--http.api", "eth,net,web3,admin,debug,txpool",
-		"--ws", "--ws.addr", "127.0.0.1", "--ws.port", "0", "--ws.api", "eth,net,web3",
-		"--authrpc.addr", "127.0.0.1", "--authrpc.port", "0",
-		"--authrpc.jwtsecret", filepath.Join(filepath.Dir(dir), secretFile))
-	stderr, err := command.StderrPipe()
+	if err := g.spawn(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("start %s: %w", g.name, err), g.close())
+	}
+	return g, nil
+}
+
+// init writes the genesis block.
+func (g *Geth) init(ctx context.Context) error {
+	genesis := filepath.Join(filepath.Dir(g.dir), genesisFile)
+	output, err := exec.CommandContext(ctx, g.path, "init", "--datadir", g.dir, genesis).CombinedOutput()
 	if err != nil {
-		return nil, fmt.Errorf("start %s: %w", name, err)
+		return fmt.Errorf("initialise %s: %w: %s", g.name, err, output)
 	}
-	if err := command.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", name, err)
+	return nil
+}
+
+// spawn starts the process, on the ports that it had before if there was one before, and waits until it listens.
+func (g *Geth) spawn(ctx context.Context) error {
+	// Not bound to ctx, which only limits the start.
+	command := exec.Command(g.path, //nolint:noctx // it outlives the context of its start
+		"--datadir", g.dir, "--networkid", fmt.Sprint(g.chainID), "--syncmode", "full", "--cache", "64",
+		"--nodiscover", "--nat", "none", "--port", "0", "--ipcdisable", "--log.format", "json",
+		"--http", "--http.addr", "127.0.0.1", "--http.port", portOf(g.http), "--http.api", "eth,net,web3,admin,debug,txpool",
+		"--ws", "--ws.addr", "127.0.0.1", "--ws.port", portOf(g.ws), "--ws.api", "eth,net,web3",
+		"--authrpc.addr", "127.0.0.1", "--authrpc.port", portOf(g.auth),
+		"--authrpc.jwtsecret", filepath.Join(filepath.Dir(g.dir), secretFile))
+	stderr, err := command.StderrPipe()
+	if err == nil {
+		err = command.Start()
 	}
-	g := &Geth{name: name, command: command, exited: make(chan struct{})}
+	if err != nil {
+		return err
+	}
+	exited := make(chan struct{})
+	g.command, g.exited = command, exited
+	g.http, g.ws, g.auth = "", "", ""
 	listening := make(chan error, 1)
 	go func() {
-		defer close(g.exited)
+		defer close(exited)
 		lines := bufio.NewReader(stderr)
 		listening <- g.readPorts(lines)
-		follow(lines, log.WithField("node", name))
+		follow(lines, g.log)
 		_ = command.Wait() // killed, as a rule
 	}()
 	select {
@@ -118,12 +151,17 @@ func launch(ctx context.Context, path, dir string, secret [32]byte, c *chain, lo
 		err = ctx.Err()
 	}
 	if err == nil {
-		err = g.connect(ctx, secret)
+		err = g.connect(ctx, g.secret)
 	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("start %s: %w", name, err), g.close())
+	return err
+}
+
+// portOf is the port of a URL, 0 for one that is not known yet.
+func portOf(address string) string {
+	if u, err := url.Parse(address); err == nil && u.Port() != "" {
+		return u.Port()
 	}
-	return g, nil
+	return "0"
 }
 
 // readPorts reads geth's log up to the point where it listens everywhere.
