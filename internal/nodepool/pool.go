@@ -106,7 +106,7 @@ func (p *Pool) Run(ctx context.Context) error {
 
 // age puts out nodes that have not been heard of for too long, until ctx ends.
 func (p *Pool) age(ctx context.Context) {
-	tick := time.NewTicker(min(p.o.Poll, p.o.Stale))
+	tick := time.NewTicker(max(min(p.o.Poll, p.o.Stale)/4, time.Millisecond))
 	defer tick.Stop()
 	for {
 		select {
