@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
 	"slices"
 	"syscall"
 	"text/tabwriter"
@@ -23,17 +24,22 @@ func main() {
 	rows := flag.Int("rows", 20_000, "distinct rows of one run on MySQL; SQLite gets half")
 	dir := flag.String("dir", os.TempDir(), "folder for SQLite files and for the fsync measurement")
 	only := flag.String("only", "", "mysql or sqlite; default both")
+	match := flag.String("match", "", "besides the first ceiling, only contenders whose name matches this expression")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *rounds, *rows, *dir, *only); err != nil {
+	if err := run(ctx, *rounds, *rows, *dir, *only, *match); err != nil {
 		stop()
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1) //nolint:gocritic // stop has run
 	}
 }
 
-func run(ctx context.Context, rounds, rows int, dir, only string) error {
+func run(ctx context.Context, rounds, rows int, dir, only, match string) error {
+	wanted, err := regexp.Compile(match)
+	if err != nil {
+		return fmt.Errorf("-match: %w", err)
+	}
 	sync, err := syncTime(dir)
 	if err != nil {
 		return err
@@ -46,7 +52,7 @@ func run(ctx context.Context, rounds, rows int, dir, only string) error {
 		if p.name == "sqlite" {
 			rows /= 2
 		}
-		if err := contest(ctx, p, rounds, rows); err != nil {
+		if err := contest(ctx, p, wanted, rounds, rows); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
@@ -66,8 +72,13 @@ type contender struct {
 	run  func(ctx context.Context, dsn string, rows int) (result, error)
 }
 
-func contest(ctx context.Context, p place, rounds, rows int) error {
-	field := slices.Concat(p.ceilings, contenders())
+func contest(ctx context.Context, p place, wanted *regexp.Regexp, rounds, rows int) error {
+	field := p.ceilings[:1]
+	for _, c := range slices.Concat(p.ceilings[1:], contenders()) {
+		if wanted.MatchString(c.name) {
+			field = append(field, c)
+		}
+	}
 	results := make([][]result, len(field))
 	for range rounds {
 		for i, c := range field {
