@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/firstseen/firstseen/internal/wire"
 	"github.com/firstseen/firstseen/schema"
 )
 
@@ -22,6 +23,8 @@ type board struct {
 	halted string    // why the chain is not followed; empty: it is
 	good   time.Time // when a node last answered well
 	bad    string    // why one did not, since
+	recent []schema.NodeEvent
+	told   uint64 // transitions ever noted; recent holds the last of them
 }
 
 func newBoard(now time.Time) *board {
@@ -123,4 +126,17 @@ func (b *board) report() schema.Report {
 		r.Heads = []schema.Head{*b.head}
 	}
 	return r
+}
+
+// transitions notes what the pool has decided since it was asked last, and returns what comes after the first told, with
+// how many there are now. A new connection begins at 0: what an earlier one lost on its way is repeated, and the server
+// keeps each transition once. At most wire.MaxEvents are remembered, the oldest are forgotten first.
+func (b *board) transitions(told uint64, latest []schema.NodeEvent) ([]schema.NodeEvent, uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.recent = append(b.recent, latest...)
+	b.recent = slices.Delete(b.recent, 0, max(0, len(b.recent)-wire.MaxEvents))
+	b.told += uint64(len(latest))
+	untold := min(b.told-told, uint64(len(b.recent)))
+	return slices.Clone(b.recent[uint64(len(b.recent))-untold:]), b.told
 }

@@ -47,6 +47,7 @@ type session struct {
 	pong     bool      // owed
 	fresh    bool      // there is a status that the server has not heard
 	due      bool      // it must not wait any longer
+	told     uint64    // transitions of nodes that went out on this connection
 	leaving  bool      // no new data frames here
 	ending   bool      // Run ends: leave once the outbox is empty
 	byeOwed  bool
@@ -291,8 +292,13 @@ func (s *session) appendStatus(buf []byte) []byte {
 			report.Nodes = append(report.Nodes, v)
 		}
 	}
-	report.Events = s.nodes.Events(wire.MaxEvents)
+	report.Events, s.told = s.board.transitions(s.told, s.nodes.Events(wire.MaxEvents))
 	content, err := wire.AppendStatus(nil, report)
+	if err != nil { // too much to say of the nodes must not keep the heads back
+		s.log.WithError(err).Error("status goes without its nodes")
+		report.Nodes, report.Events = nil, nil
+		content, err = wire.AppendStatus(nil, report)
+	}
 	if err != nil {
 		s.log.WithError(err).Error("status cannot be sent")
 		return buf
