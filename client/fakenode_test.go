@@ -58,6 +58,9 @@ func (n *fakeNode) handle(w http.ResponseWriter, r *http.Request) {
 		Params []json.RawMessage
 	}
 	body, err := io.ReadAll(r.Body) // to its end: only then does the server notice that the client left
+	if err == nil && n.batch(w, body) {
+		return
+	}
 	if err == nil {
 		err = json.Unmarshal(body, &req)
 	}
@@ -78,6 +81,36 @@ func (n *fakeNode) handle(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_ = json.NewEncoder(w).Encode(map[string]any{"jsonrpc": "2.0", "id": req.ID, "result": n.d.answer(req.Method, req.Params)})
+}
+
+// batch answers a batch, which a node with a fault does not take.
+func (n *fakeNode) batch(w http.ResponseWriter, body []byte) bool {
+	var reqs []struct {
+		ID     json.RawMessage
+		Method string
+		Params []json.RawMessage
+	}
+	if json.Unmarshal(body, &reqs) != nil {
+		return false
+	}
+	n.mu.Lock()
+	faulty := n.fault != nil || n.whole != nil
+	n.calls["batch"]++
+	n.mu.Unlock()
+	if faulty {
+		http.Error(w, "no batches", http.StatusBadRequest)
+		return true
+	}
+	answers := []any{}
+	for _, req := range reqs {
+		n.mu.Lock()
+		n.calls[req.Method]++
+		n.mu.Unlock()
+		answers = append(answers, map[string]any{"jsonrpc": "2.0", "id": req.ID, "result": n.d.answer(req.Method, req.Params)})
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(answers)
+	return true
 }
 
 // on limits a fault to one method.

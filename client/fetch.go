@@ -48,21 +48,15 @@ func blockByHash(ctx context.Context, n asker, id uint64, hash schema.Hash) (*ch
 	return b, err
 }
 
-// blockByNumber fetches the block that the node has at a height.
-func blockByNumber(ctx context.Context, n asker, id, number uint64) (*chain.Block, error) {
-	const method = "eth_getBlockByNumber"
-	b, err := fetchBlock(ctx, n, id, method, hexutil.EncodeUint64(number))
-	if err == nil && b.Number != number {
-		err = nodepool.BadAnswer(n.Name(), method, fmt.Errorf("asked for block %d, got %d", number, b.Number))
-	}
-	return b, err
-}
-
 func fetchBlock(ctx context.Context, n asker, id uint64, method, which string) (*chain.Block, error) {
 	raw, err := n.Ask(ctx, method, which, true)
 	if err != nil {
 		return nil, err
 	}
+	return decodeBlock(n, id, method, which, raw)
+}
+
+func decodeBlock(n asker, id uint64, method, which string, raw json.RawMessage) (*chain.Block, error) {
 	b, err := chain.DecodeBlock(id, raw)
 	if err != nil {
 		return nil, nodepool.BadAnswer(n.Name(), method, fmt.Errorf("block %s: %w", which, err))
@@ -70,19 +64,109 @@ func fetchBlock(ctx context.Context, n asker, id uint64, method, which string) (
 	return b, nil
 }
 
-// blocksByNumber fetches heights from..to, several at a time, in order. That each is the parent of the next is for the
-// caller to check: the node may have changed branch in between.
-func blocksByNumber(ctx context.Context, n asker, id, from, to uint64) ([]*chain.Block, error) {
-	out := make([]*chain.Block, to-from+1)
+// together is how many things a node is asked for in one request, where it takes several. A block of the main chain
+// is about half a megabyte of JSON, so that this stays well below what nodes and Options.MaxAnswer allow.
+const together = 8
+
+// batcher is an asker that takes several questions in one request. There is an answer or an error for each.
+type batcher interface {
+	AskAll(ctx context.Context, method string, args [][]any) ([]json.RawMessage, []error)
+}
+
+// askAll asks one method many times, a few requests of together at a time. each gets the answers, from several
+// goroutines; the first error that it returns ends the rest.
+func askAll(ctx context.Context, n asker, method string, args [][]any, each func(i int, raw json.RawMessage, err error) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(fetchers)
-	for i := range out {
-		g.Go(func() (err error) {
-			out[i], err = blockByNumber(ctx, n, id, from+uint64(i))
-			return err
+	size := 1
+	all, ok := n.(batcher)
+	if ok {
+		size = together
+	}
+	for from := 0; from < len(args); from += size {
+		part := args[from:min(from+size, len(args))]
+		g.Go(func() error {
+			if len(part) == 1 {
+				raw, err := n.Ask(ctx, method, part[0]...)
+				return each(from, raw, err)
+			}
+			answers, errs := all.AskAll(ctx, method, part)
+			for i := range part {
+				if err := each(from+i, answers[i], errs[i]); err != nil {
+					return err
+				}
+			}
+			return nil
 		})
 	}
-	return out, g.Wait()
+	return g.Wait()
+}
+
+// blocksByNumber fetches heights from..to, in order. That each is the parent of the next is for the caller to check: the
+// node may have changed branch in between.
+func blocksByNumber(ctx context.Context, n asker, id, from, to uint64) ([]*chain.Block, error) {
+	const method = "eth_getBlockByNumber"
+	out := make([]*chain.Block, to-from+1)
+	args := make([][]any, len(out))
+	for i := range args {
+		args[i] = []any{hexutil.EncodeUint64(from + uint64(i)), true}
+	}
+	err := askAll(ctx, n, method, args, func(i int, raw json.RawMessage, err error) error {
+		if err != nil {
+			return err
+		}
+		number := from + uint64(i)
+		out[i], err = decodeBlock(n, id, method, hexutil.EncodeUint64(number), raw)
+		if err == nil && out[i].Number != number {
+			err = nodepool.BadAnswer(n.Name(), method, fmt.Errorf("asked for block %d, got %d", number, out[i].Number))
+		}
+		return err
+	})
+	return out, err
+}
+
+// withReceipts is an asker that has the receipts of some blocks already.
+type withReceipts struct {
+	asker
+	answers map[string]json.RawMessage // by block hash
+}
+
+// Ask implements asker.
+func (w withReceipts) Ask(ctx context.Context, method string, args ...any) (json.RawMessage, error) {
+	if len(args) == 1 && method == "eth_getBlockReceipts" {
+		if hash, ok := args[0].(string); ok && w.answers[hash] != nil {
+			return w.answers[hash], nil
+		}
+	}
+	return w.asker.Ask(ctx, method, args...)
+}
+
+// receiptsAhead asks for the receipts of many blocks in few requests. What it does not get is asked for again, block by
+// block.
+func receiptsAhead(ctx context.Context, n asker, blocks []*chain.Block) asker {
+	if _, ok := n.(batcher); !ok || len(blocks) < together {
+		return n
+	}
+	var args [][]any
+	for _, b := range blocks {
+		if len(b.Transactions) > 0 {
+			args = append(args, []any{b.Hash.String()})
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, receiptsWithin)
+	defer cancel()
+	got := make([]json.RawMessage, len(args))
+	_ = askAll(ctx, n, "eth_getBlockReceipts", args, func(i int, raw json.RawMessage, err error) error {
+		got[i] = raw
+		return err
+	})
+	w := withReceipts{n, make(map[string]json.RawMessage, len(args))}
+	for i, raw := range got {
+		if raw != nil {
+			w.answers[args[i][0].(string)] = raw
+		}
+	}
+	return w
 }
 
 // taggedPoint asks for the block behind a tag ("safe", "finalized"). Nodes that have none say so with null or an error;

@@ -38,6 +38,9 @@ type prepared struct {
 
 // prepare fetches receipts, renders and encodes, several blocks at a time.
 func (f *follower) prepare(ctx context.Context, n asker, head schema.Header, blocks []*chain.Block) ([]prepared, error) {
+	if f.o.Receipts != ReceiptsOff {
+		n = receiptsAhead(ctx, n, blocks)
+	}
 	out := make([]prepared, len(blocks))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(fetchers)

@@ -54,6 +54,7 @@ type conn struct {
 	mu       sync.Mutex // guards the rest
 	rpc      *rpc.Client
 	verified time.Time // when the chain id was read on this connection; zero: not yet
+	single   time.Time // batches are not tried before then
 }
 
 // maxIdle is how many HTTP connections to one node are kept for the next calls.
