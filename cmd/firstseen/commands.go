@@ -62,6 +62,8 @@ func observerFlags(flags *pflag.FlagSet) {
 	bind(flags, "node", "client.node")
 	flags.Duration("poll", d.Poll, "time between looks at the latest block")
 	bind(flags, "poll", "client.poll")
+	referenceFlag(flags)
+	nodeNameFlag(flags)
 	flags.String("template", d.Template, "block.html, block.json, block.txt, or the path of your own (html/template or text/template)")
 	bind(flags, "template", "client.template")
 	flags.String("receipts", d.Receipts, "auto: gas used, status and created contract of transactions; off: do without")

@@ -56,6 +56,11 @@ type ClientConfig struct {
 	SpoolBytes int64  `koanf:"spool_bytes"` // most bytes of frames in it
 	Start      string `koanf:"start"`       // tip, earliest, or a height
 	StartOver  bool   `koanf:"start_over"`
+
+	Reference string       `koanf:"reference"` // URL, may hold a key
+	NodeName  string       `koanf:"node_name"`
+	Pool      PoolConfig   `koanf:"pool"`
+	Repair    RepairConfig `koanf:"repair"`
 }
 
 // ServerConfig configures the TCP ingest.
@@ -89,6 +94,8 @@ func defaults() Config {
 
 			SpoolBytes: 1 << 30,
 			Start:      client.StartTip,
+			Pool:       defaultPool(),
+			Repair:     defaultRepair(),
 		},
 		Server:  ServerConfig{Listen: "127.0.0.1:9999", Connections: 10_000, Beat: 5 * time.Second, Drain: 10 * time.Second},
 		Stats:   StatsConfig{Listen: "127.0.0.1:8080"},

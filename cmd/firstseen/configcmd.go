@@ -65,6 +65,9 @@ func dumpYAML(c Config) ([]byte, error) {
 		nodes[i] = redactNode(node)
 	}
 	c.Client.Node = nodes
+	if c.Client.Reference != "" {
+		c.Client.Reference = redactNode(c.Client.Reference)
+	}
 	if err := k.Load(structs.Provider(c, "koanf"), nil); err != nil {
 		return nil, fmt.Errorf("load configuration: %w", err)
 	}

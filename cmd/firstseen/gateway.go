@@ -54,6 +54,7 @@ head never goes back for one caller. docs/GATEWAY.md has the headers, limits and
 	bind(flags, "node", "client.node")
 	flags.Duration("poll", d.Client.Poll, "time between looks at each node's latest block")
 	bind(flags, "poll", "client.poll")
+	referenceFlag(flags)
 	flags.String("listen", d.Gateway.Listen, "host:port for HTTP; empty: none")
 	bind(flags, "listen", "gateway.listen")
 	gatewayFlags(flags)
@@ -95,8 +96,12 @@ func (p *parts) addGateway(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	pool, err := nodepool.New(nodepool.Options{Nodes: p.config.Client.Node, Poll: p.config.Client.Poll,
-		Log: p.component("nodes"), Registerer: p.registry})
+	o, err := p.config.Client.pool()
+	if err != nil {
+		return err
+	}
+	o.Log, o.Registerer = p.component("nodes"), p.registry
+	pool, err := nodepool.New(o)
 	if err != nil {
 		return usageError{err.Error()}
 	}

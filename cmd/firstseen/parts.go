@@ -181,8 +181,12 @@ func (p *parts) addClient(servers []string) error {
 	if err != nil {
 		return err
 	}
+	pool, err := c.pool()
+	if err != nil {
+		return err
+	}
 	opts := client.Options{
-		Name: c.Name, Nodes: c.Node, Servers: servers, Bare: c.Bare, Template: template, Poll: c.Poll,
+		Name: c.Name, Reference: c.Reference, Node: c.NodeName, Pool: pool.Thresholds, Repair: pool.Repair, Nodes: c.Node, Servers: servers, Bare: c.Bare, Template: template, Poll: c.Poll,
 		Receipts: client.ReceiptsMode(c.Receipts), Backfill: c.Backfill, Drain: c.Drain,
 		Spool: c.Spool, Start: c.Start, StartOver: c.StartOver,
 		Log: p.component("client"), Registerer: p.registry,

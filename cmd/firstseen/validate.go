@@ -28,7 +28,7 @@ func (c Config) Validate() error {
 func (c Config) problems() []error {
 	var all []error
 	for _, check := range []func() error{
-		c.validateLog, c.validateServices, c.validateNames, c.validateAddresses, c.validateNodes, c.validateNumbers,
+		c.validateLog, c.validateServices, c.validateNames, c.validateAddresses, c.validateNodes, c.validatePool, c.validateNumbers,
 		c.validateAdmin,
 	} {
 		if err := check(); err != nil {
