@@ -67,23 +67,3 @@ func (c mysqlConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	}
 	return conn, nil
 }
-
-// warnDurability says so when the server may lose commits that it has acknowledged.
-func (s *Store) warnDurability(ctx context.Context) {
-	if s.dialect != dialectMySQL {
-		return
-	}
-	var row struct{ Flush, Binlog, Sync int }
-	err := s.db.WithContext(ctx).Raw("SELECT @@GLOBAL.innodb_flush_log_at_trx_commit AS flush, " +
-		"@@GLOBAL.log_bin AS `binlog`, @@GLOBAL.sync_binlog AS `sync`").Scan(&row).Error
-	log := s.log.WithField("database", s.source.String())
-	switch {
-	case err != nil:
-		log.WithError(err).Warn("cannot tell whether the database is durable: want innodb_flush_log_at_trx_commit=1")
-	case row.Flush != 1:
-		log.Warnf("innodb_flush_log_at_trx_commit is %d: a power loss loses acknowledged blocks; set it to 1", row.Flush)
-	case row.Binlog != 0 && row.Sync != 1:
-		// After a crash InnoDB rolls back what it had prepared and the binary log does not have.
-		log.Warnf("sync_binlog is %d with the binary log on: a power loss loses acknowledged blocks; set it to 1", row.Sync)
-	}
-}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/go-sql-driver/mysql"
@@ -16,6 +17,7 @@ type fault struct {
 	after  func(call string) error       // once a commit has succeeded: its answer is lost
 	poison func(value any) bool          // the database refuses every insert that holds such a value
 	gate   func(call string)             // passed before each call, any number at once
+	alter  *strings.Replacer             // what the database is asked instead
 }
 
 // hold sets gate.
@@ -143,6 +145,9 @@ func (c *faultyConn) ExecContext(ctx context.Context, text string, args []driver
 func (c *faultyConn) QueryContext(ctx context.Context, text string, args []driver.NamedValue) (driver.Rows, error) {
 	if err := c.fault.strike("query", text); err != nil {
 		return nil, err
+	}
+	if c.fault.alter != nil {
+		text = c.fault.alter.Replace(text)
 	}
 	return c.driverConn.QueryContext(ctx, text, args)
 }

@@ -71,6 +71,11 @@ func (s *Store) clock(ctx context.Context) (int64, error) {
 	if s.dialect != dialectMySQL || s.steady {
 		return schema.Micros(s.now()), nil
 	}
+	return s.databaseClock(ctx)
+}
+
+// databaseClock is MySQL's own time, in microseconds.
+func (s *Store) databaseClock(ctx context.Context) (int64, error) {
 	var now int64
 	err := s.db.WithContext(ctx).Raw("SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)").Scan(&now).Error
 	if err != nil {

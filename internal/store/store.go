@@ -117,7 +117,7 @@ func open(ctx context.Context, opts Options, src source, connector driver.Connec
 		return nil, err
 	}
 	s.version = latestVersion(provider)
-	s.warnDurability(ctx)
+	s.warnSettings(ctx)
 	return s, nil
 }
 
