@@ -16,7 +16,6 @@ type fakeNode struct {
 
 	mu    sync.Mutex // guards the rest
 	fault fault
-	whole http.HandlerFunc // in place of everything
 	calls map[string]int
 }
 
@@ -36,13 +35,6 @@ func (n *fakeNode) misbehave(f fault) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.fault = f
-}
-
-// replace sets a handler for everything.
-func (n *fakeNode) replace(h http.HandlerFunc) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.whole = h
 }
 
 func (n *fakeNode) called(method string) int {
@@ -70,12 +62,8 @@ func (n *fakeNode) handle(w http.ResponseWriter, r *http.Request) {
 	}
 	n.mu.Lock()
 	n.calls[req.Method]++
-	f, whole := n.fault, n.whole
+	f := n.fault
 	n.mu.Unlock()
-	if whole != nil {
-		whole(w, r)
-		return
-	}
 	w.Header().Set("Content-Type", "application/json")
 	if f != nil && f(w, req.Method) {
 		return
@@ -94,7 +82,7 @@ func (n *fakeNode) batch(w http.ResponseWriter, body []byte) bool {
 		return false
 	}
 	n.mu.Lock()
-	faulty := n.fault != nil || n.whole != nil
+	faulty := n.fault != nil
 	n.calls["batch"]++
 	n.mu.Unlock()
 	if faulty {

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"time"
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
@@ -115,7 +114,7 @@ func (f *follower) finished(b *chain.Block, p prepared, gap *schema.Gap) {
 	f.window.add(b.Hash)
 	f.next = b.Number + 1
 	f.hold = 0
-	f.tally.finished(b.Number, gap != nil, time.Now())
+	f.tally.finished(b.Number, gap != nil)
 }
 
 // withoutReceipts counts a block whose receipts are unknown, and logs when that begins, changes or ends.

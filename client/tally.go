@@ -20,7 +20,6 @@ type counts struct {
 	observed  uint64 // blocks finished
 	leftOut   uint64 // of these, blocks that could not be rendered or encoded
 	last      uint64 // height of the block finished last
-	lastAt    time.Time
 	reorgs    uint64
 	deepest   uint64 // finished heights that one reorg replaced
 	fulls     uint64 // times the outbox took no more
@@ -59,10 +58,10 @@ func (t *tally) read() counts {
 
 func (t *tally) begins(from uint64) { t.do(func(c *counts) { c.from = from }) }
 
-func (t *tally) finished(number uint64, leftOut bool, now time.Time) {
+func (t *tally) finished(number uint64, leftOut bool) {
 	t.do(func(c *counts) {
 		c.observed++
-		c.last, c.lastAt = number, now
+		c.last = number
 		if leftOut {
 			c.leftOut++
 		}
