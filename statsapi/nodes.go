@@ -40,7 +40,8 @@ func (p historyParam) read() (int, error) {
 	return int(min(n, maxLimit)), nil
 }
 
-// NodeQuery is what both operations select nodes by. It is exported for huma, which passes over embedded fields that are not.
+// NodeQuery is what both operations select nodes by. It is exported for huma, which passes over embedded fields that are
+// not.
 type NodeQuery struct {
 	Observer string     `query:"observer" doc:"Only what this observer says."`
 	Chain    chainParam `query:"chain" doc:"Only nodes of this chain."`

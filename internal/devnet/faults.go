@@ -41,8 +41,8 @@ const (
 
 var errFault = errors.New("unknown fault")
 
-// ParseFaults reads a comma-separated list such as "lag:5,slow:200ms": lag:BLOCKS, ahead:BLOCKS, stall, syncing, lie, null, chain:ID,
-// slow:DURATION or a Reply's name. The empty string and "none" are a healthy node.
+// ParseFaults reads a comma-separated list such as "lag:5,slow:200ms": lag:BLOCKS, ahead:BLOCKS, stall, syncing, lie,
+// null, chain:ID, slow:DURATION or a Reply's name. The empty string and "none" are a healthy node.
 func ParseFaults(text string) (Faults, error) {
 	var f Faults
 	if text == "" || text == "none" {
