@@ -16,7 +16,12 @@ import (
 	"github.com/firstseen/firstseen/schema"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// go-ethereum's simulated chain leaves goroutines behind, one pool for the whole process and some that end in time.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("github.com/ethereum/go-ethereum/core.(*txSenderCacher).cache"),
+		goleak.IgnoreAnyFunction("github.com/syndtr/goleveldb/leveldb.(*DB).mpoolDrain"))
+}
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
