@@ -110,7 +110,10 @@ func (n *network) addServer(ctx context.Context, name string, board presence.Boa
 	if err := s.Migrate(ctx); err != nil {
 		return "", err
 	}
-	beats := &lateBeats{}
+	beats, err := presence.NewPublisher(board, presence.PublisherOptions{Server: name})
+	if err != nil {
+		return "", err
+	}
 	srv, err := server.New(server.Options{
 		Addr: "127.0.0.1:0", Name: name, Store: &watched{Store: s, lines: n.lines, drop: drop}, Presence: beats,
 		Registerer: n.registry,
@@ -118,21 +121,12 @@ func (n *network) addServer(ctx context.Context, name string, board presence.Boa
 	if err != nil {
 		return "", err
 	}
-	beats.publisher, err = presence.NewPublisher(board, presence.PublisherOptions{Server: name, Address: srv.Addr().String()})
-	if err != nil {
-		return "", err
-	}
+	beats.Listens(srv.Addr().String())
 	n.group.Add(name+" store", 10*time.Second, s.Run)
-	n.group.Add(name+" presence", 5*time.Second, beats.publisher.Run)
+	n.group.Add(name+" presence", 5*time.Second, beats.Run)
 	n.group.Add(name, 20*time.Second, srv.Run)
 	return srv.Addr().String(), nil
 }
-
-// lateBeats gives a server its publisher, which needs the server's address first.
-type lateBeats struct{ publisher *presence.Publisher }
-
-// Set implements server.Presence.
-func (b *lateBeats) Set(count int) { b.publisher.Set(count) }
 
 func (n *network) addStats(ctx context.Context, board presence.Board, addr string) error {
 	reader, err := presence.NewReader(board, presence.ReaderOptions{})

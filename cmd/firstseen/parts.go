@@ -115,13 +115,18 @@ func (p *parts) board() (presence.Board, error) {
 // addServer adds the TCP ingest with its committer and beats.
 func (p *parts) addServer(s *store.Store, board presence.Board, out io.Writer) (*server.Server, error) {
 	c := p.config.Server
-	beats := &lateBeats{}
+	if c.Name == "" {
+		c.Name = hostName()
+	}
+	beats, err := presence.NewPublisher(board, presence.PublisherOptions{
+		Server: c.Name, Beat: c.Beat, TTL: 3 * c.Beat, Log: p.component("presence"), Registerer: p.registry,
+	})
+	if err != nil {
+		return nil, err
+	}
 	opts := server.Options{
 		Addr: c.Listen, Name: c.Name, Store: s, Presence: beats, MaxConns: c.Connections, Drain: c.Drain,
 		Log: p.component("server"), Registerer: p.registry,
-	}
-	if opts.Name == "" {
-		opts.Name = hostName()
 	}
 	if c.Print {
 		opts.Print = out
@@ -130,28 +135,14 @@ func (p *parts) addServer(s *store.Store, board presence.Board, out io.Writer) (
 	if err != nil {
 		return nil, fmt.Errorf("%w (the address is set by --listen)", err)
 	}
-	publisher, err := presence.NewPublisher(board, presence.PublisherOptions{
-		Server: opts.Name, Address: srv.Addr().String(), Beat: p.config.Server.Beat, TTL: 3 * p.config.Server.Beat,
-		Log: p.component("presence"), Registerer: p.registry,
-	})
-	if err != nil {
-		return nil, err
-	}
-	beats.publisher = publisher
+	beats.Listens(srv.Addr().String())
 	p.group.Add("store", 10*time.Second, s.Run)
-	p.group.Add("presence", 5*time.Second, publisher.Run)
+	p.group.Add("presence", 5*time.Second, beats.Run)
 	p.group.Add("server", c.Drain+10*time.Second, srv.Run)
 	p.checks = append(p.checks, statsapi.Check{Name: "server", Ready: srv.Ready})
 	p.listening("server", srv.Addr())
 	return srv, nil
 }
-
-// lateBeats gives the server its publisher, which can be made only once the server's address is known. It is set
-// before the server runs.
-type lateBeats struct{ publisher *presence.Publisher }
-
-// Set implements server.Presence.
-func (b *lateBeats) Set(count int) { b.publisher.Set(count) }
 
 // addStats adds the stats API with its reader of connection counts. It comes after what it asks for readiness.
 func (p *parts) addStats(ctx context.Context, s *store.Store, board presence.Board) error {

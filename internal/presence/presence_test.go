@@ -131,7 +131,8 @@ func wantUnknown(t *testing.T, r *Reader) {
 func TestCountsOfSeveralServersAreSummed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		board := NewMemory()
-		a := publisher(t, board, PublisherOptions{Server: "a", Address: "10.0.0.1:8888"})
+		a := publisher(t, board, PublisherOptions{Server: "a"})
+		a.Listens("10.0.0.1:8888")
 		b := publisher(t, board, PublisherOptions{Server: "b"})
 		r := reader(t, board, ReaderOptions{})
 		wantUnknown(t, r)

@@ -17,7 +17,6 @@ import (
 // PublisherOptions configure a Publisher. Server is required.
 type PublisherOptions struct {
 	Server     string                // the server's name, see schema.ValidName
-	Address    string                // where it listens, shown to readers
 	Boot       string                // identifies this start; default random
 	Beat       time.Duration         // between beats; default DefaultBeat
 	TTL        time.Duration         // how long the board keeps a beat; default DefaultTTL, at least 3 beats
@@ -30,6 +29,7 @@ type PublisherOptions struct {
 // Publisher posts one server's beats.
 type Publisher struct {
 	board   Board
+	address string // set before Run
 	opts    PublisherOptions
 	log     logrus.FieldLogger
 	count   atomic.Int64
@@ -73,6 +73,10 @@ func NewPublisher(board Board, o PublisherOptions) (*Publisher, error) {
 	}
 	return p, nil
 }
+
+// Listens tells where the server listens, for readers to show. It is called before Run, if at all: a server that is given
+// its publisher at birth has no address yet.
+func (p *Publisher) Listens(address string) { p.address = address }
 
 // Set tells the number of open connections. It never blocks and never fails: the beat follows by itself.
 func (p *Publisher) Set(count int) {
@@ -128,7 +132,7 @@ func (p *Publisher) post(ctx context.Context, timeout time.Duration, left bool) 
 	p.seq++
 	b := Beat{
 		Server: p.opts.Server, Boot: p.opts.Boot, Seq: p.seq,
-		Count: int(p.count.Load()), Address: p.opts.Address, Left: left,
+		Count: int(p.count.Load()), Address: p.address, Left: left,
 	}
 	if left {
 		b.Count = 0
