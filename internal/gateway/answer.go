@@ -93,9 +93,9 @@ func readAnswer(text []byte) (answer, error) {
 		if r.dec.PeekKind() != '{' {
 			return errNotAnswer
 		}
-		return r.members(func(name string) error {
+		return r.members(func(member []byte) error {
 			raw, _, err := r.value()
-			switch {
+			switch name := string(member); {
 			case err != nil:
 				return err
 			case name == "id":

@@ -30,8 +30,6 @@ func (e *statusError) RetryAfter() time.Duration { return e.after }
 
 // attempt asks one node one thing and reads all of its answer. An error's text holds nothing of the node's address.
 func (g *Gateway) attempt(ctx context.Context, c *call, at candidate, body []byte, mem *allowance) (answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, g.opts.AttemptTimeout)
-	defer cancel()
 	start := time.Now()
 	at.busy.Add(1)
 	header := at.header
@@ -54,12 +52,14 @@ func (g *Gateway) attempt(ctx context.Context, c *call, at candidate, body []byt
 func (g *Gateway) exchange(ctx context.Context, n *node, header http.Header, body []byte, mem *allowance) (
 	answer, error) {
 	fresh := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-	req := &http.Request{
-		Method: http.MethodPost, URL: n.url, Host: n.url.Host, Header: header,
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, ContentLength: int64(len(body)), GetBody: fresh,
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "", nil)
+	if err != nil {
+		return answer{}, err
 	}
+	req.URL, req.Host, req.Header = n.url, n.url.Host, header
+	req.ContentLength, req.GetBody = int64(len(body)), fresh
 	req.Body, _ = fresh()
-	resp, err := g.transport.RoundTrip(req.WithContext(ctx))
+	resp, err := g.transport.RoundTrip(req)
 	if err != nil {
 		return answer{}, clean(err)
 	}

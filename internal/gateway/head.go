@@ -162,9 +162,9 @@ func blockNumber(object []byte, member string) (height uint64, ok bool) {
 		if r.dec.PeekKind() != '{' {
 			return errNotAnswer
 		}
-		return r.members(func(name string) error {
+		return r.members(func(name []byte) error {
 			raw, _, err := r.value()
-			if err == nil && name == member && len(raw) > 4 && string(raw[:3]) == `"0x` {
+			if err == nil && string(name) == member && len(raw) > 4 && string(raw[:3]) == `"0x` {
 				height, err = strconv.ParseUint(string(raw[3:len(raw)-1]), 16, 63)
 				ok = err == nil
 			}
@@ -222,24 +222,17 @@ func lastBracket(array []byte) int {
 func (r *jsonReader) latest(here, orNull bool, replace func(at, end int)) error {
 	kind := r.dec.PeekKind()
 	if here && kind == '{' {
-		return r.members(func(name string) error {
-			return r.latest(name == "blockNumber" || name == "fromBlock" || name == "toBlock", false, replace)
+		return r.members(func(name []byte) error {
+			block := string(name) == "blockNumber" || string(name) == "fromBlock" || string(name) == "toBlock"
+			return r.latest(block, false, replace)
 		})
 	}
 	raw, at, err := r.value()
 	if err != nil || !here {
 		return err
 	}
-	if kind == '"' && isLatest(raw) || kind == 'n' && orNull {
+	if kind == '"' && string(unquote(raw)) == "latest" || kind == 'n' && orNull {
 		replace(at, at+len(raw))
 	}
 	return nil
-}
-
-func isLatest(raw []byte) bool {
-	if string(raw) == `"latest"` {
-		return true
-	}
-	text, err := jsontext.AppendUnquote(nil, raw)
-	return err == nil && string(text) == "latest"
 }

@@ -53,22 +53,39 @@ func (r *jsonReader) value() (raw []byte, at int, err error) {
 	return r.text[end-len(v) : end], end - len(v), nil
 }
 
-// members calls each with every name of the object that comes next; each must read the value.
-func (r *jsonReader) members(each func(name string) error) error {
+// members calls each with every name of the object that comes next, decoded; each must read the value. The name is
+// valid until then.
+func (r *jsonReader) members(each func(name []byte) error) error {
 	if _, err := r.dec.ReadToken(); err != nil {
 		return err
 	}
 	for r.dec.PeekKind() != '}' {
-		name, err := r.dec.ReadToken()
+		name, _, err := r.value()
 		if err != nil {
 			return err
 		}
-		if err := each(name.String()); err != nil {
+		if err := each(unquote(name)); err != nil {
 			return err
 		}
 	}
 	_, err := r.dec.ReadToken()
 	return err
+}
+
+// unquote decodes a string, without a copy where it is written without escapes. What is no string comes back as it is:
+// the reader has refused it.
+func unquote(raw []byte) []byte {
+	if len(raw) < 2 || raw[0] != '"' {
+		return raw
+	}
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return raw[1 : len(raw)-1]
+	}
+	text, err := jsontext.AppendUnquote(nil, raw)
+	if err != nil {
+		return raw
+	}
+	return text
 }
 
 // elements calls each with every index of the array that comes next; each must read the element.

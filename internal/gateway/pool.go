@@ -59,11 +59,11 @@ func (n *node) saw(height uint64, now time.Time) {
 	}
 }
 
-func (n *node) sighted(now time.Time) uint64 {
+func (n *node) sighted(now func() time.Time) uint64 {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if now.Sub(n.at) > sightingLife {
-		return 0
+	if n.height > 0 && now().Sub(n.at) > sightingLife {
+		n.height = 0
 	}
 	return n.height
 }
@@ -88,7 +88,6 @@ type roster struct {
 // candidates are the nodes that may be used now, in the pool's order.
 func (r *roster) candidates() []candidate {
 	upstreams := r.pool.Upstreams()
-	now := r.now()
 	out := make([]candidate, 0, len(upstreams))
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -101,7 +100,7 @@ func (r *roster) candidates() []candidate {
 			}
 			r.nodes[u.Name] = n
 		}
-		out = append(out, candidate{n, u.WebSocket, max(u.Height, n.sighted(now)), u.Latency})
+		out = append(out, candidate{n, u.WebSocket, max(u.Height, n.sighted(r.now)), u.Latency})
 	}
 	return out
 }

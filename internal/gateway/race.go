@@ -14,22 +14,24 @@ const revisit = 10 * time.Millisecond
 
 // forward gets a call answered by one of the nodes.
 func (g *Gateway) forward(ctx context.Context, c *call, order []candidate, mem *allowance) answer {
-	ctx, cancel := context.WithTimeout(ctx, g.opts.Timeout)
-	defer cancel()
 	if c.class == once {
 		return g.askOnce(ctx, c, order, mem)
 	}
-	r := &race{g: g, call: c, body: c.encode([]byte(ourID)), order: order, mem: mem, results: make(chan outcome, 2)}
+	r := &race{g: g, call: c, body: c.encode([]byte(ourID)), order: order, mem: mem}
 	return r.run(ctx)
 }
 
 // askOnce asks one node. Only where no connection to it could be had, so that it cannot have seen the request, is
 // another one asked.
 func (g *Gateway) askOnce(ctx context.Context, c *call, order []candidate, mem *allowance) answer {
+	ctx, cancel := context.WithTimeout(ctx, g.opts.Timeout)
+	defer cancel()
 	body := c.encode([]byte(ourID))
 	for _, at := range order {
-		ctx, sent := sentinel(ctx)
-		a, err := g.attempt(ctx, c, at, body, mem)
+		watched, sent := sentinel(ctx)
+		watched, cancel := context.WithTimeout(watched, g.opts.AttemptTimeout)
+		a, err := g.attempt(watched, c, at, body, mem)
+		cancel()
 		switch {
 		case err == nil:
 			return a
@@ -64,10 +66,10 @@ type race struct {
 	turn     int         // next in order
 	asked    int
 	underWay int
-	fallback *answer // an answer, but one that another node may know better
-	failed   error   // the last failure
+	fallback answer // an answer, but one that another node may know better
+	failed   error  // the last failure
 
-	results chan outcome // at most two attempts are under way, so that none waits to tell its outcome
+	results chan outcome
 	wg      sync.WaitGroup
 }
 
@@ -77,13 +79,51 @@ type outcome struct {
 	at  candidate
 }
 
+// run asks the first node itself: nearly always there is no more to it. Only when that takes long, the race goes on
+// beside it, in a goroutine of its own, from where the first attempt's outcome is one of several.
 func (r *race) run(ctx context.Context) answer {
-	ctx, cancel := context.WithCancel(ctx)
+	began := time.Now()
+	first, cancel := context.WithTimeout(ctx, r.g.opts.AttemptTimeout)
+	defer cancel()
+	r.turn, r.asked = 1, 1
+	if len(r.order) == 1 {
+		if o := r.attempt(first, r.order[0]); r.done(o) {
+			return o.answer
+		}
+		return r.goOn(ctx, began, r.g.opts.HedgeAfter)
+	}
+	// One place for each attempt that can be under way, so that none waits to tell its outcome.
+	r.results = make(chan outcome, 2)
+	beside := make(chan answer, 1)
+	at := r.order[0]
+	hedge := time.AfterFunc(r.g.opts.HedgeAfter, func() {
+		r.underWay = 1
+		a := r.goOn(ctx, began, 0)
+		cancel()
+		beside <- a
+	})
+	o := r.attempt(first, at)
+	if !hedge.Stop() {
+		r.results <- o
+		return <-beside
+	}
+	if r.done(o) {
+		return o.answer
+	}
+	return r.goOn(ctx, began, r.g.opts.HedgeAfter)
+}
+
+// goOn asks more nodes until one has answered, all have been asked often enough, or the time is up. A second one is asked
+// beside the one under way after hedgeAfter.
+func (r *race) goOn(ctx context.Context, began time.Time, hedgeAfter time.Duration) answer {
+	ctx, cancel := context.WithDeadline(ctx, began.Add(r.g.opts.Timeout))
 	defer r.wg.Wait() // those that were beaten give up at once
 	defer cancel()
-	hedge := time.NewTimer(r.g.opts.HedgeAfter)
+	if r.results == nil {
+		r.results = make(chan outcome, 2)
+	}
+	hedge := time.NewTimer(hedgeAfter)
 	defer hedge.Stop()
-	r.ask(ctx)
 	for {
 		var pause <-chan time.Time
 		switch {
@@ -97,19 +137,25 @@ func (r *race) run(ctx context.Context) answer {
 		}
 		select {
 		case o := <-r.results:
+			r.underWay--
 			if r.done(o) {
 				return o.answer
 			}
 		case <-hedge.C:
-			if r.underWay == 1 && r.turn < len(r.order) && r.asked < r.g.opts.Attempts {
-				r.g.metrics.hedges.Inc()
-				r.ask(ctx)
-			}
+			r.hedge(ctx)
 		case <-pause:
 			r.turn = 0
 		case <-ctx.Done():
 			return r.giveUp()
 		}
+	}
+}
+
+// hedge asks a second node beside the one that takes long.
+func (r *race) hedge(ctx context.Context) {
+	if r.underWay == 1 && r.turn < len(r.order) && r.asked < r.g.opts.Attempts {
+		r.g.metrics.hedges.Inc()
+		r.ask(ctx)
 	}
 }
 
@@ -120,14 +166,19 @@ func (r *race) ask(ctx context.Context) {
 	r.asked++
 	r.underWay++
 	r.wg.Go(func() {
-		a, err := r.g.attempt(ctx, r.call, at, r.body, r.mem)
-		r.results <- outcome{a, err, at}
+		ctx, cancel := context.WithTimeout(ctx, r.g.opts.AttemptTimeout)
+		defer cancel()
+		r.results <- r.attempt(ctx, at)
 	})
+}
+
+func (r *race) attempt(ctx context.Context, at candidate) outcome {
+	a, err := r.g.attempt(ctx, r.call, at, r.body, r.mem)
+	return outcome{a, err, at}
 }
 
 // done takes an outcome and tells whether it is the answer.
 func (r *race) done(o outcome) bool {
-	r.underWay--
 	switch {
 	case o.err != nil:
 		r.failed = o.err
@@ -138,7 +189,7 @@ func (r *race) done(o outcome) bool {
 	case !o.elsewhere() && !r.call.missing(o.result):
 		return true
 	}
-	r.fallback = &o.answer
+	r.fallback = o.answer
 	r.drop(o.at.node)
 	return false
 }
@@ -156,8 +207,8 @@ func (r *race) drop(n *node) {
 }
 
 func (r *race) giveUp() answer {
-	if r.fallback != nil {
-		return *r.fallback
+	if r.fallback.node != "" {
+		return r.fallback
 	}
 	return unanswered(r.failed, "try again")
 }

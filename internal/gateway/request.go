@@ -73,20 +73,17 @@ func (req *request) add(r *jsonReader) error {
 		return err
 	}
 	version := false
-	err := r.members(func(name string) error {
+	err := r.members(func(name []byte) error {
 		kind := r.dec.PeekKind()
-		if name == "method" && kind == '"' {
-			t, err := r.dec.ReadToken()
-			if err == nil {
-				c.name = t.String()
-			}
-			return err
-		}
 		raw, _, err := r.value()
 		if err != nil {
 			return err
 		}
-		switch name {
+		switch string(name) {
+		case "method":
+			if kind == '"' {
+				c.name = string(unquote(raw))
+			}
 		case "jsonrpc":
 			version = string(raw) == `"2.0"`
 		case "id":

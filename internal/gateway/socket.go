@@ -281,9 +281,9 @@ func newHead(text []byte) (height uint64, ok bool) {
 			if r.dec.PeekKind() != '{' {
 				return errNotAnswer
 			}
-			return r.members(func(name string) error {
+			return r.members(func(name []byte) error {
 				raw, _, err := r.value()
-				if name == member {
+				if string(name) == member {
 					value = raw
 				}
 				return err
