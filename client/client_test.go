@@ -13,6 +13,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"go.uber.org/goleak"
 
+	"github.com/firstseen/firstseen/internal/nodepool"
 	"github.com/firstseen/firstseen/schema"
 )
 
@@ -77,7 +78,8 @@ func start(t testing.TB, nodes, servers []string, change func(*Options)) *runnin
 	log.SetOutput(io.MultiWriter(book, t.Output()))
 	log.SetLevel(logrus.DebugLevel)
 	o := Options{Name: "watcher", Nodes: nodes, Servers: servers, Template: plain{}, Poll: 5 * time.Millisecond,
-		CallTimeout: 2 * time.Second, Drain: time.Second, Log: log, Rand: func() float64 { return 0.01 }}
+		CallTimeout: 2 * time.Second, Drain: time.Second, Log: log, Rand: func() float64 { return 0.01 },
+		Pool: nodepool.Thresholds{Pause: 200 * time.Millisecond}}
 	if change != nil {
 		change(&o)
 	}

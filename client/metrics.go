@@ -12,6 +12,7 @@ type collector struct {
 	client *Client
 
 	blocks, reorgs, receipts, frames, settled, refused, connections, fulls *prometheus.Desc
+	letters, commits, commitTime, commitFailures                           *prometheus.Desc
 	connected, waiting, waitingBytes, head                                 *prometheus.Desc
 }
 
@@ -20,26 +21,30 @@ func newCollector(c *Client) *collector {
 		return prometheus.NewDesc("firstseen_client_"+name, help, labels, prometheus.Labels{"observer": c.o.Name})
 	}
 	return &collector{
-		client:       c,
-		blocks:       desc("blocks_total", "Blocks taken from the chain, by whether they could be sent.", "outcome"),
-		reorgs:       desc("reorgs_total", "Branches that replaced blocks already taken."),
-		receipts:     desc("receipts_unknown_total", "Blocks sent without receipts, by reason.", "reason"),
-		frames:       desc("frames_sent_total", "Frames sent, those sent again included."),
-		settled:      desc("blocks_settled_total", "Blocks acked by a server.", "outcome"),
-		refused:      desc("blocks_refused_total", "Blocks that no server will take, by its code.", "code"),
-		connections:  desc("connections_total", "Connections to servers: made, and failed or not made.", "outcome"),
-		fulls:        desc("outbox_full_total", "How often the outbox took no more and reading the chain stopped."),
-		connected:    desc("connected", "1 while connected to a server."),
-		waiting:      desc("outbox_blocks", "Blocks waiting for a server's ack."),
-		waitingBytes: desc("outbox_bytes", "Bytes of these."),
-		head:         desc("head_number", "Height of the latest head. Absent while unknown."),
+		client:         c,
+		blocks:         desc("blocks_total", "Blocks taken from the chain, by whether they could be sent.", "outcome"),
+		reorgs:         desc("reorgs_total", "Branches that replaced blocks already taken."),
+		receipts:       desc("receipts_unknown_total", "Blocks sent without receipts, by reason.", "reason"),
+		frames:         desc("frames_sent_total", "Frames sent, those sent again included."),
+		settled:        desc("blocks_settled_total", "Blocks acked by a server.", "outcome"),
+		refused:        desc("blocks_refused_total", "Blocks that no server will take, by its code.", "code"),
+		connections:    desc("connections_total", "Connections to servers: made, and failed or not made.", "outcome"),
+		fulls:          desc("outbox_full_total", "How often the outbox took no more and reading the chain stopped."),
+		letters:        desc("dead_letters", "Blocks that no server will take, as kept for a look."),
+		commits:        desc("spool_commits_total", "Transactions on the spool."),
+		commitTime:     desc("spool_commit_seconds_total", "Time that these took."),
+		commitFailures: desc("spool_failures_total", "Transactions on the spool that failed, such as for a full disk."),
+		connected:      desc("connected", "1 while connected to a server."),
+		waiting:        desc("outbox_blocks", "Blocks waiting for a server's ack."),
+		waitingBytes:   desc("outbox_bytes", "Bytes of these."),
+		head:           desc("head_number", "Height of the latest head. Absent while unknown."),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{c.blocks, c.reorgs, c.receipts, c.frames, c.settled, c.refused,
-		c.connections, c.fulls, c.connected, c.waiting, c.waitingBytes, c.head} {
+		c.connections, c.fulls, c.letters, c.commits, c.commitTime, c.commitFailures, c.connected, c.waiting, c.waitingBytes, c.head} {
 		out <- d
 	}
 }
@@ -69,6 +74,13 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	count(c.connections, s.Connections, "made")
 	count(c.connections, c.client.tally.read().failures, "failed")
 	count(c.fulls, s.OutboxFull)
+	gauge(c.letters, float64(len(s.DeadLetters)))
+	if b, ok := c.client.box.(spoolBox); ok {
+		n := b.Counts()
+		count(c.commits, n.Commits)
+		out <- prometheus.MustNewConstMetric(c.commitTime, prometheus.CounterValue, n.Seconds)
+		count(c.commitFailures, n.Failures)
+	}
 	gauge(c.connected, boolean(s.Server != ""))
 	entries, bytes, _ := c.client.box.Depth()
 	gauge(c.waiting, float64(entries))

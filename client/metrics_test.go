@@ -48,7 +48,7 @@ func TestMetrics(t *testing.T) {
 		"blocks_total sent": 1, "blocks_settled_total first": 1, "blocks_settled_total duplicate": 0,
 		"receipts_unknown_total off": 1, "frames_sent_total": 1, "connections_total made": 1, "connected": 1,
 		"head_number": 3, "firstseen_node_usable alpha": 1, "firstseen_node_faults_total alpha": 0, "outbox_blocks": 0, "outbox_bytes": 0,
-		"reorgs_total": 0, "outbox_full_total": 0,
+		"reorgs_total": 0, "outbox_full_total": 0, "dead_letters": 0,
 	} {
 		if v, ok := got[name]; !ok || v != want {
 			t.Errorf("%s is %v, want %v; there are %v", name, v, want, slices.Sorted(maps.Keys(got)))
