@@ -15,6 +15,7 @@ type metrics struct {
 	known    prometheus.Counter
 	yields   prometheus.Counter
 	splits   prometheus.Counter
+	pruned   *prometheus.CounterVec
 	switches prometheus.Counter
 	halts    prometheus.Counter
 }
@@ -44,6 +45,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		splits: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "firstseen_store_splits_total", Help: "Batches halved to find what the database refuses.",
 		}),
+		pruned: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "firstseen_store_pruned_total", Help: "Rows that retention removed or emptied, by what they held.",
+		}, []string{"what"}),
 		switches: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "firstseen_store_switches_total", Help: "Changes of a chain's branch by the judge.",
 		}),
@@ -59,6 +63,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		m.known = register(r, m.known)
 		m.yields = register(r, m.yields)
 		m.splits = register(r, m.splits)
+		m.pruned = register(r, m.pruned)
 		m.switches = register(r, m.switches)
 		m.halts = register(r, m.halts)
 	}

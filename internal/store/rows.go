@@ -154,3 +154,11 @@ type markRow struct {
 }
 
 func (markRow) TableName() string { return "ingest_marks" }
+
+// retentionRow tells up to which record a kind of pruning has been done.
+type retentionRow struct {
+	Name string `gorm:"primaryKey"`
+	UpTo uint64
+}
+
+func (retentionRow) TableName() string { return "retention" }

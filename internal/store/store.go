@@ -40,6 +40,8 @@ type Options struct {
 	// live) come from the database where it is MySQL.
 	Now func() time.Time
 
+	Keep Retention // what Run forgets; default: nothing
+
 	Log        logrus.FieldLogger    // default: discard
 	Registerer prometheus.Registerer // default: no metrics
 }
@@ -63,6 +65,7 @@ type Store struct {
 	writer  token                 // names this store among those that write to the database
 	marked  atomic.Bool           // it left a mark
 
+	keep      Retention
 	cacheKeys int          // how many committed records the ingest remembers
 	steady    bool         // Options.Now was given: it is also the clock that servers compare by
 	pruned    atomic.Int64 // when old transitions of nodes were last looked for; 0: not yet
@@ -73,6 +76,9 @@ type Store struct {
 // Open connects to the database. A database that cannot be reached is one line of error that says which, never the
 // password. Open creates a SQLite file that is missing, but no tables: that is Migrate's work.
 func Open(ctx context.Context, opts Options) (*Store, error) {
+	if err := opts.Keep.Validate(); err != nil {
+		return nil, err
+	}
 	src, err := parseDSN(opts.DSN)
 	if err != nil {
 		return nil, err
@@ -86,7 +92,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 
 // open is Open over a connector, which tests wrap.
 func open(ctx context.Context, opts Options, src source, connector driver.Connector) (*Store, error) {
-	s := &Store{source: src, dialect: src.dialect, log: opts.Log, now: opts.Now, cacheKeys: cacheKeys}
+	s := &Store{source: src, dialect: src.dialect, log: opts.Log, now: opts.Now, keep: opts.Keep, cacheKeys: cacheKeys}
 	_, _ = rand.Read(s.writer[:])
 	if s.log == nil {
 		quiet := logrus.New()
@@ -176,9 +182,12 @@ func (s *Store) Close() error {
 }
 
 // Run commits what Offer queues, until ctx ends; then everything still queued is settled as schema.Unsettled. A
-// database that fails is retried for as long as it takes. Call it once.
+// database that fails is retried for as long as it takes. Meanwhile it forgets what Options.Keep says. Call it once.
 func (s *Store) Run(ctx context.Context) error {
+	var pruning sync.WaitGroup
+	pruning.Go(func() { s.retain(ctx) })
 	newDispatcher(s).run(ctx)
+	pruning.Wait()
 	s.forgetMarks(ctx)
 	return nil
 }
