@@ -23,15 +23,24 @@ import (
 
 // Config is everything that can be configured, by file (YAML), environment (FIRSTSEEN_SECTION__KEY) or flag.
 type Config struct {
-	DB         string        `koanf:"db"`
-	Redis      string        `koanf:"redis"`
-	Log        LogConfig     `koanf:"log"`
-	Admin      string        `koanf:"admin"`
-	AdminToken string        `koanf:"admin_token"` // secret
-	Client     ClientConfig  `koanf:"client"`
-	Server     ServerConfig  `koanf:"server"`
-	Stats      StatsConfig   `koanf:"stats"`
-	Gateway    GatewayConfig `koanf:"gateway"`
+	DB         string          `koanf:"db"`
+	Retention  RetentionConfig `koanf:"db_retention"`
+	Redis      string          `koanf:"redis"`
+	Log        LogConfig       `koanf:"log"`
+	Admin      string          `koanf:"admin"`
+	AdminToken string          `koanf:"admin_token"` // secret
+	Client     ClientConfig    `koanf:"client"`
+	Server     ServerConfig    `koanf:"server"`
+	Stats      StatsConfig     `koanf:"stats"`
+	Gateway    GatewayConfig   `koanf:"gateway"`
+}
+
+// RetentionConfig says what the database forgets; 0 keeps everything. See store.Retention.
+type RetentionConfig struct {
+	ObservationsFor time.Duration `koanf:"observations_for"`
+	ObservationsOf  int           `koanf:"observations_of"` // newest records
+	PayloadsFor     time.Duration `koanf:"payloads_for"`
+	PayloadsOf      int           `koanf:"payloads_of"` // newest records
 }
 
 // LogConfig says how to log.

@@ -79,7 +79,9 @@ func (p *parts) component(name string) logrus.FieldLogger { return p.log.WithFie
 // openStore connects to the database. An embedded one is brought up to date by itself; a shared one is migrated by
 // `firstseen migrate`, once per release, unless migrate says otherwise.
 func (p *parts) openStore(ctx context.Context, migrate bool) (*store.Store, error) {
-	s, err := store.Open(ctx, store.Options{DSN: p.config.DB, Log: p.component("store"), Registerer: p.registry})
+	s, err := store.Open(ctx, store.Options{
+		DSN: p.config.DB, Keep: store.Retention(p.config.Retention), Log: p.component("store"), Registerer: p.registry,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("%w (the database is set by --db)", err)
 	}
