@@ -21,7 +21,7 @@ func command(use, short, long string, environ []string, assemble func(context.Co
 		if err := assemble(cmd.Context(), cmd, p); err != nil {
 			_ = p.close() // the error that kept it from starting is the one to tell
 			if cmd.Context().Err() != nil {
-				return nil // told to end before everything was up: whatever that broke is no failure
+				return nil //nolint:nilerr // told to end before everything was up: whatever that broke is no failure
 			}
 			return err
 		}
