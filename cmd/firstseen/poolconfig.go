@@ -67,7 +67,7 @@ func (c ClientConfig) pool() (nodepool.Options, error) {
 
 func (c Config) validatePool() error {
 	if c.validateNodes() != nil {
-		return nil // which has said so
+		return nil //nolint:nilerr // which has said so
 	}
 	o, err := c.Client.pool()
 	if err != nil {
