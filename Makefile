@@ -43,7 +43,8 @@ lint: ## formatters and linters only; the first run builds golangci-lint, which 
 	$(LINT) run
 
 .PHONY: bench
-bench: ## the benchmarks, each for a second
+bench: ## ingest beside what the databases can do (3 minutes), then the benchmarks, each for a second
+	deploy/dev/with-services go run ./bench $(BENCHFLAGS)
 	deploy/dev/with-services go test -run '^$$' -bench . -benchmem -timeout 20m $(TESTFLAGS) ./...
 
 .PHONY: build
