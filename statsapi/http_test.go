@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/firstseen/firstseen/internal/health"
 	"github.com/firstseen/firstseen/schema"
 )
 
@@ -228,9 +229,9 @@ func TestReadinessNamesItsReasons(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	var failure error
-	s := serve(t, Options{Store: newWorld(t).store, Checks: []Check{
-		{"database", func(context.Context) error { mu.Lock(); defer mu.Unlock(); return failure }},
-		{"nodes", func(context.Context) error { return nil }},
+	s := serve(t, Options{Store: newWorld(t).store, Checks: []health.Check{
+		{Name: "database", Ready: func(context.Context) error { mu.Lock(); defer mu.Unlock(); return failure }},
+		{Name: "nodes", Ready: func(context.Context) error { return nil }},
 	}})
 	wantText := func(path string, status int, want string) {
 		t.Helper()

@@ -20,6 +20,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/net/netutil"
 
+	"github.com/firstseen/firstseen/internal/health"
 	"github.com/firstseen/firstseen/internal/presence"
 	"github.com/firstseen/firstseen/internal/quiet"
 )
@@ -29,19 +30,13 @@ type Presence interface {
 	Snapshot() presence.Snapshot
 }
 
-// Check is one named reason to be, or not to be, ready. Ready must honour its context's deadline.
-type Check struct {
-	Name  string
-	Ready func(ctx context.Context) error
-}
-
 // Options configure an API. Store is required.
 type Options struct {
-	Addr     string   // host:port to listen on; default 127.0.0.1:8080, port 0 chooses a free one
-	Store    Store    // what to answer from
-	Presence Presence // nil: connection counts are unknown
-	Checks   []Check  // what /readyz asks
-	Version  string   // of the program, for the OpenAPI document; default "dev"
+	Addr     string         // host:port to listen on; default 127.0.0.1:8080, port 0 chooses a free one
+	Store    Store          // what to answer from
+	Presence Presence       // nil: connection counts are unknown
+	Checks   []health.Check // what /readyz asks
+	Version  string         // of the program, for the OpenAPI document; default "dev"
 
 	MaxConns        int           // open connections at once, further ones wait to be accepted; default 4096
 	RequestTimeout  time.Duration // after which a request to the store is given up; default 10 s

@@ -15,7 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/firstseen/firstseen/statsapi"
+	"github.com/firstseen/firstseen/internal/health"
 )
 
 // admin serves /livez, /readyz, /metrics, pprof and what an operator may change, for one process, apart from its public
@@ -29,7 +29,7 @@ type admin struct {
 type adminOptions struct {
 	addr     string
 	gatherer prometheus.Gatherer
-	checks   []statsapi.Check
+	checks   []health.Check
 	token    string   // what whoever changes something must show; empty: nobody may
 	nodes    cordoner // nil: this process holds no nodes
 }
@@ -44,6 +44,8 @@ func newAdmin(ctx context.Context, o adminOptions) (*admin, error) {
 	return &admin{listener, &http.Server{
 		Handler:           o.handler(),
 		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      2 * time.Minute, // a profile takes as long as it was asked to
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
 	}}, nil
@@ -85,17 +87,10 @@ func authenticated(secret string, next http.Handler) http.Handler {
 	})
 }
 
-func readyz(checks []statsapi.Check) http.HandlerFunc {
+func readyz(checks []health.Check) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), 3*time.Second)
-		defer cancel()
-		for _, check := range checks {
-			if err := check.Ready(ctx); err != nil {
-				http.Error(w, check.Name+": "+err.Error(), http.StatusServiceUnavailable)
-				return
-			}
-		}
-		fmt.Fprintln(w, "ok")
+		lines, ready := health.Ask(r.Context(), checks)
+		health.Answer(w, r, lines, ready)
 	}
 }
 

@@ -13,9 +13,9 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/firstseen/firstseen/internal/gateway"
+	"github.com/firstseen/firstseen/internal/health"
 	"github.com/firstseen/firstseen/internal/nodepool"
 	"github.com/firstseen/firstseen/schema"
-	"github.com/firstseen/firstseen/statsapi"
 )
 
 // GatewayConfig configures the JSON-RPC gateway. Its nodes are the client's.
@@ -116,8 +116,8 @@ func (p *parts) addGateway(ctx context.Context) error {
 	p.nodes = pool
 	p.group.Add("nodes", 5*time.Second, pool.Run)
 	p.group.Add("gateway", 10*time.Second, g.Run)
-	p.checks = append(p.checks, statsapi.Check{Name: "nodes", Ready: pool.Ready},
-		statsapi.Check{Name: "gateway", Ready: g.Ready})
+	p.checks = append(p.checks, health.Check{Name: "nodes", Ready: pool.Ready},
+		health.Check{Name: "gateway", Ready: g.Ready})
 	for _, name := range []string{"http", "https", "websocket"} {
 		if addr := g.AddrOf(name); addr != nil {
 			p.listening("gateway "+name, addr)

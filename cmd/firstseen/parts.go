@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/firstseen/firstseen/client"
+	"github.com/firstseen/firstseen/internal/health"
 	"github.com/firstseen/firstseen/internal/lifecycle"
 	"github.com/firstseen/firstseen/internal/presence"
 	"github.com/firstseen/firstseen/internal/store"
@@ -32,7 +33,7 @@ type parts struct {
 	log      *logrus.Logger
 	registry *prometheus.Registry
 	group    lifecycle.Group
-	checks   []statsapi.Check
+	checks   []health.Check
 	nodes    cordoner    // set by who adds a pool of nodes; nil: this process holds none
 	opened   []io.Closer // closed after the group has ended, last opened first
 }
@@ -94,7 +95,7 @@ func (p *parts) openStore(ctx context.Context, migrate bool) (*store.Store, erro
 	if err != nil {
 		return nil, err
 	}
-	p.checks = append(p.checks, statsapi.Check{Name: "database", Ready: s.Ready})
+	p.checks = append(p.checks, health.Check{Name: "database", Ready: s.Ready})
 	return s, nil
 }
 
@@ -141,7 +142,7 @@ func (p *parts) addServer(s *store.Store, board presence.Board, out io.Writer) (
 	p.group.Add("store", 10*time.Second, s.Run)
 	p.group.Add("presence", 5*time.Second, beats.Run)
 	p.group.Add("server", c.Drain+10*time.Second, srv.Run)
-	p.checks = append(p.checks, statsapi.Check{Name: "server", Ready: srv.Ready})
+	p.checks = append(p.checks, health.Check{Name: "server", Ready: srv.Ready})
 	p.listening("server", srv.Addr())
 	return srv, nil
 }
@@ -200,7 +201,7 @@ func (p *parts) addClient(servers []string) error {
 	p.nodes = observer
 	p.group.Add("backfill progress", time.Second, newBackfill(observer.Stats, p.log).Run)
 	p.group.Add("client", c.Drain+5*time.Second, observer.Run)
-	p.checks = append(p.checks, statsapi.Check{Name: "client", Ready: observer.Ready})
+	p.checks = append(p.checks, health.Check{Name: "client", Ready: observer.Ready})
 	return nil
 }
 

@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/go-sql-driver/mysql"
 	"modernc.org/sqlite"
@@ -51,6 +52,14 @@ func passing(err error) bool {
 func busy(err error) bool {
 	code := sqliteCode(err)
 	return code == sqlite3.SQLITE_BUSY || code == sqlite3.SQLITE_LOCKED
+}
+
+// noTable tells whether a query failed because a table is missing. SQLite has no code of its own for that.
+func noTable(err error) bool {
+	if my := new(mysql.MySQLError); errors.As(err, &my) {
+		return my.Number == 1146
+	}
+	return sqliteCode(err) == sqlite3.SQLITE_ERROR && strings.Contains(err.Error(), "no such table")
 }
 
 // sqliteCode is the primary result code, 0 if the error is not SQLite's.

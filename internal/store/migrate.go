@@ -48,6 +48,9 @@ func (s *Store) Ready(ctx context.Context) error {
 	}
 	var have int64
 	err := s.db.WithContext(ctx).Table(goose.DefaultTablename).Select("COALESCE(MAX(version_id), 0)").Scan(&have).Error
+	if err != nil && !noTable(err) {
+		return fmt.Errorf("read the version of the tables of %s: %w", s.source, err)
+	}
 	if err != nil || have < s.version {
 		return fmt.Errorf("%s is at version %d of its tables, this program needs %d: %w",
 			s.source, have, s.version, ErrNotMigrated)

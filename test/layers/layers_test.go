@@ -121,7 +121,7 @@ func downward(diagram map[string]int, from string, layer int, imp string) error 
 
 func TestSharedVocabularyNeedsTheStandardLibraryOnly(t *testing.T) {
 	t.Parallel()
-	for _, pkg := range []string{"schema", "netstring", "internal/faults", "internal/lifecycle"} {
+	for _, pkg := range []string{"schema", "netstring", "internal/faults", "internal/lifecycle", "internal/health"} {
 		out := goList(t, "-f", `{{join .Deps "\n"}}`, "./"+pkg)
 		for dep := range strings.Lines(string(out)) {
 			dep = strings.TrimSpace(dep)
