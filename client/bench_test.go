@@ -1,29 +1,53 @@
 package client
 
 import (
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 )
 
-// BenchmarkCatchUp delivers 500 blocks of 20 transactions each from a node to a server, all on loopback, and reports
-// how long one block takes.
+// BenchmarkCatchUp delivers 500 blocks of 20 transactions each from a node to a server, all on loopback or with the
+// node 20 ms away, and reports how many blocks a second that is.
 func BenchmarkCatchUp(b *testing.B) {
 	const blocks = 500
 	d := draw(b).line("a", 0, blocks, "")
 	for _, name := range names("a", 1, blocks) {
 		d.transact(name, 20)
 	}
-	n := serveDrawing(b, d)
-	for b.Loop() {
-		s := serveRelay(b, d)
-		s.has(0, "a0")
-		c := start(b, []string{n.URL}, []string{s.addr()}, nil)
-		wait(b, "all blocks", func() bool { return c.Stats().First == blocks })
-		c.end()
-		s.stop()
+	for name, c := range map[string]struct {
+		away           time.Duration
+		spool, batches bool
+	}{
+		"near":                      {batches: true},
+		"near, spool":               {spool: true, batches: true},
+		"20 ms away":                {away: 20 * time.Millisecond, batches: true},
+		"20 ms away, one at a time": {away: 20 * time.Millisecond},
+	} {
+		b.Run(name, func(b *testing.B) {
+			n := serveDrawing(b, d)
+			n.away = c.away
+			if !c.batches {
+				n.misbehave(on("no such method", nil))
+			}
+			var took time.Duration
+			for b.Loop() {
+				s := serveRelay(b, d)
+				s.has(0, "a0")
+				began := time.Now()
+				r := start(b, []string{n.URL}, []string{s.addr()}, func(o *Options) {
+					if c.spool {
+						o.Spool = filepath.Join(b.TempDir(), "spool")
+					}
+				})
+				wait(b, "all blocks", func() bool { return r.Stats().First == blocks })
+				took += time.Since(began)
+				r.end()
+				s.stop()
+			}
+			b.ReportMetric(blocks*float64(b.N)/took.Seconds(), "blocks/s")
+		})
 	}
-	b.ReportMetric(float64(b.Elapsed())/float64(time.Microsecond)/float64(b.N)/blocks, "µs/block")
 }
 
 // BenchmarkHeadToServer measures from a new head at the node to its block at the server, with polls 5 ms apart.

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"sync"
 	"testing"
+	"time"
 )
 
 // fakeNode serves a drawing over JSON-RPC and misbehaves on command.
@@ -17,6 +18,7 @@ type fakeNode struct {
 	mu    sync.Mutex // guards the rest
 	fault fault
 	calls map[string]int
+	away  time.Duration // what each request takes on its way; set before use
 }
 
 // fault answers a request in place of the node, or returns false to let it answer.
@@ -49,6 +51,7 @@ func (n *fakeNode) handle(w http.ResponseWriter, r *http.Request) {
 		Method string
 		Params []json.RawMessage
 	}
+	time.Sleep(n.away)
 	body, err := io.ReadAll(r.Body) // to its end: only then does the server notice that the client left
 	if err == nil && n.batch(w, body) {
 		return

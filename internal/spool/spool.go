@@ -27,7 +27,7 @@ const Window = 512
 // Options configure a Spool. A zero field has the default that its comment names.
 type Options struct {
 	Kind       string // what the frames are, such as "relay"; a spool in which others wait is refused
-	MaxBytes   int64  // of frames waiting, 1 GiB; the file may be half as large again
+	MaxBytes   int64  // of frames waiting, 1 GiB; the file takes at most twice that and 64 MiB
 	MaxEntries int    // 100,000
 
 	Retry time.Duration      // between attempts to write after one failed, 1 s

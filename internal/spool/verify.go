@@ -23,6 +23,10 @@ import (
 // hold the same lock for a moment longer.
 const lockWithin = time.Second
 
+// maxFile is the most that the file grows to: frames that suit its pages badly take twice their size, and it grows in
+// steps.
+func maxFile(frames int64) int64 { return 2*frames + 64<<20 }
+
 // openFile opens the database for writing. It does not keep a list of free pages in the file: after a long outage that
 // list alone would be megabytes in every transaction. It is rebuilt from the pages in use instead.
 func openFile(path string, create bool) (db *bolt.DB, err error) {
