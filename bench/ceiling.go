@@ -115,9 +115,10 @@ func (c ceiling) prepare(ctx context.Context, db *sql.DB) ([]*writer, error) {
 		w := &writer{conn: conn, lite: lite, oneTable: c.oneTable, stmts: map[string]*sql.Stmt{}}
 		for table, columns := range texts {
 			marks := "(?" + strings.Repeat(",?", len(columns)-1) + ")"
-			text := "INSERT INTO " + table + " (`" + strings.Join(columns, "`,`") + "`) VALUES " + marks +
-				strings.Repeat(","+marks, ceilingBatch-1)
-			if w.stmts[table], err = conn.PrepareContext(ctx, text); err != nil {
+			text := fmt.Sprintf("INSERT INTO %s (`%s`) VALUES %s%s", //nolint:gosec // of constants alone
+				table, strings.Join(columns, "`,`"), marks, strings.Repeat(","+marks, ceilingBatch-1))
+			w.stmts[table], err = conn.PrepareContext(ctx, text) //nolint:sqlclosecheck // closed with its connection
+			if err != nil {
 				return nil, fmt.Errorf("prepare: %w", err)
 			}
 		}
@@ -155,7 +156,7 @@ func (w *writer) fill(ctx context.Context, tx *sql.Tx, batch []*schema.Offer) er
 			schema.Micros(o.ObservedAt), schema.Micros(o.ReceivedAt), o.ContentType, o.Payload, o.Observer, o.Node,
 			string(o.Origin), o.Server, o.Remote, token)
 	}
-	done, err := tx.StmtContext(ctx, w.stmts["records"]).ExecContext(ctx, args...)
+	done, err := w.insert(ctx, tx, "records", args)
 	if err != nil || w.oneTable {
 		return err
 	}
@@ -171,10 +172,15 @@ func (w *writer) fill(ctx context.Context, tx *sql.Tx, batch []*schema.Offer) er
 		args = append(args, id+int64(i), o.Observer, o.Node, o.Server, string(o.Origin), schema.Micros(o.ObservedAt),
 			schema.Micros(o.ReceivedAt))
 	}
-	if _, err := tx.StmtContext(ctx, w.stmts["observations"]).ExecContext(ctx, args...); err != nil {
+	if _, err := w.insert(ctx, tx, "observations", args); err != nil {
 		return err
 	}
 	return w.feed(ctx, tx, batch)
+}
+
+// insert runs a prepared insert within a transaction, which ends it.
+func (w *writer) insert(ctx context.Context, tx *sql.Tx, table string, args []any) (sql.Result, error) {
+	return tx.StmtContext(ctx, w.stmts[table]).ExecContext(ctx, args...) //nolint:sqlclosecheck // see above
 }
 
 func (w *writer) feed(ctx context.Context, tx *sql.Tx, batch []*schema.Offer) error {
@@ -191,7 +197,7 @@ func (w *writer) feed(ctx context.Context, tx *sql.Tx, batch []*schema.Offer) er
 		args = append(args, last+int64(i)+1, "block", o.Chain, string(o.Key), o.Header.Number, nil, "canonical", nil, nil,
 			schema.Micros(o.ReceivedAt))
 	}
-	if _, err := tx.StmtContext(ctx, w.stmts["feed"]).ExecContext(ctx, args...); err != nil {
+	if _, err := w.insert(ctx, tx, "feed", args); err != nil {
 		return err
 	}
 	_, err := tx.ExecContext(ctx, "UPDATE feed_counter SET last_seq = ? WHERE id = 1", last+int64(len(batch)))

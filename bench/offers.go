@@ -55,8 +55,11 @@ func through(ctx context.Context, dsn string, lists [][]*schema.Offer, pace time
 	}
 	defer func() { _ = s.Close() }()
 	committing, stop := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	go func() { ended <- s.Run(committing) }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = s.Run(committing) // returns nil, whatever happened
+	}()
 	defer func() { stop(); <-ended }()
 
 	const apart = 2 * window

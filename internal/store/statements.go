@@ -153,7 +153,7 @@ func (st *statements) in(ctx context.Context, tx *sql.Tx, s statement) *sql.Stmt
 }
 
 func (st *statements) exec(ctx context.Context, tx *sql.Tx, s statement, args []any) (sql.Result, error) {
-	return st.in(ctx, tx, s).ExecContext(ctx, args...)
+	return st.in(ctx, tx, s).ExecContext(ctx, args...) //nolint:sqlclosecheck // the transaction ends it
 }
 
 // insert writes rows, whose columns lie one after the other in args.
