@@ -97,6 +97,7 @@ func (p *Pool) Fault(n *Node, err error) {
 	default:
 		p.log.WithField("node", n.name).WithField("reason", reason(err)).Warn("node could not be used")
 	}
+	p.rescue(now)
 }
 
 // Used tells that a node was used well.

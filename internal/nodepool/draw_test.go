@@ -27,11 +27,12 @@ type bench struct {
 	*Pool
 	t   testing.TB
 	now time.Time
+	top uint64 // the highest block of branch a that there is yet
 }
 
 func seat(t testing.TB, nodes int, change func(*Options)) *bench {
 	t.Helper()
-	b := &bench{t: t, now: time.Unix(1_700_000_000, 0)}
+	b := &bench{t: t, now: time.Unix(1_700_000_000, 0), top: forkAt}
 	o := Options{Chain: 7, Now: func() time.Time { return b.now }, Rand: func() float64 { return 0.5 }}
 	for i := range nodes {
 		o.Nodes = append(o.Nodes, fmt.Sprintf("%c=http://%d.example", 'a'+i, i))
@@ -70,7 +71,7 @@ func (b *bench) says(node int, letter byte, number uint64) {
 	b.heard(n, block(letter, number), false)
 	if q, ok := b.question(n); ok {
 		b.mu.Lock()
-		if letter != 'a' && q <= forkAt {
+		if letter != 'a' && q <= min(b.top, forkAt) {
 			letter = 'a'
 		}
 		n.branch.add(block(letter, q))

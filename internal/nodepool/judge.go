@@ -94,7 +94,7 @@ func (p *Pool) place(n *Node, now time.Time) {
 	lag := p.lag(n)
 	n.trails = p.outrun(n, now)
 	switch {
-	case n.jumped && n.apart >= p.o.Misses && p.majority(p.voters(now)):
+	case n.jumped && n.apart >= p.o.Misses && p.majority(p.voters(now), now):
 		p.on(n, forged, now, fmt.Sprintf("head %d is %d ahead of what a majority has", n.head.Number,
 			n.head.Number-p.tip.Number))
 	case lag >= p.o.Lag:
@@ -132,6 +132,24 @@ func (p *Pool) othersReady(n *Node, now time.Time) bool {
 		}
 	}
 	return false
+}
+
+// rescue takes back the best of the nodes that are out for lag alone, if none is left that may be used. The caller holds
+// mu.
+func (p *Pool) rescue(now time.Time) {
+	var best *Node
+	for _, n := range p.nodes {
+		if p.usable(n, now) {
+			return
+		}
+		if n.state == schema.NodeLagging && !n.cordoned && !now.Before(n.rest) && p.fresh(n, now) &&
+			(best == nil || n.head.Number > best.head.Number) {
+			best = n
+		}
+	}
+	if best != nil {
+		p.on(best, alone, now, fmt.Sprintf("degraded: %d blocks behind, but no other node is ready", p.lag(best)))
+	}
 }
 
 // outrun tells whether another node that may be used is ahead by more than Options.Back. The caller holds mu.

@@ -157,6 +157,31 @@ func TestOneOfSeveralLeftGoesOn(t *testing.T) {
 	}
 }
 
+func TestALoneLiarDoesNotOutliveTheReturnOfTheOthers(t *testing.T) {
+	t.Parallel()
+	b := seat(t, 4, nil)
+	b.all(50)
+	for range 3 {
+		for n := range 3 {
+			b.fails(n)
+		}
+		b.says(3, 'a', 50)
+		b.pass(time.Second)
+	}
+	b.says(3, 'z', 30_000_000) // who could contradict?
+	for range 8 {
+		for n := range 3 {
+			b.says(n, 'a', 60)
+		}
+		b.says(3, 'z', 30_000_000)
+		b.pass(time.Second)
+	}
+	b.tipIs(60, true)
+	b.is(0, schema.NodeReady)
+	b.is(3, schema.NodeQuarantined)
+	b.picks("a")
+}
+
 func TestWithoutAMajorityTheTipFreezesAndReadySaysSo(t *testing.T) {
 	t.Parallel()
 	b := seat(t, 2, nil)

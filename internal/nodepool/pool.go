@@ -33,6 +33,7 @@ type Pool struct {
 	chain        uint64     // 0: not known yet
 	tip          *schema.Point
 	corroborated bool
+	leapt        bool      // the tip is the word of a node left alone, and does not come from what was agreed on before
 	agreed       time.Time // when a majority was near the tip last
 	known        known
 	current      *Node // that Pick gave last

@@ -39,6 +39,7 @@ type world struct {
 
 func (w *world) round() {
 	w.head += rapid.Uint64Range(0, 2).Draw(w.rt, "mined")
+	w.top = w.head
 	if w.reference != nil && rapid.IntRange(0, 3).Draw(w.rt, "reference is down") > 0 {
 		w.heard(w.reference, block('a', w.head), false)
 	} else if w.reference != nil {
@@ -53,11 +54,20 @@ func (w *world) round() {
 	w.checkNotEmpty()
 }
 
+// moods are what a node may do next. One that has been honest for long tends to stay so, else no node ever would.
+func (w *world) moods(i int) []string {
+	all := []string{"honest", "honest", "honest", "lags", "stalls", "fails", "lies", "far", "inconsistent", "silent", "busy",
+		"faulty", "cordon", "uncordon"}
+	if rapid.IntRange(0, 9).Draw(w.rt, "steadiness") < min(w.honest[i]*4, 9) {
+		return all[:1]
+	}
+	return all
+}
+
 func (w *world) behave(i int) {
 	letter, number := byte('a'), w.head
 	n := w.nodes[i]
-	kind := rapid.SampledFrom([]string{"honest", "honest", "honest", "lags", "stalls", "fails", "lies", "far", "inconsistent",
-		"silent", "busy", "faulty", "cordon", "uncordon"}).Draw(w.rt, "behaviour")
+	kind := rapid.SampledFrom(w.moods(i)).Draw(w.rt, "behaviour")
 	switch kind {
 	case "lags":
 		number -= min(number, rapid.Uint64Range(1, 40).Draw(w.rt, "lag"))
@@ -143,11 +153,20 @@ func (w *world) check() {
 
 // checkNotEmpty is that not everyone is out once a node has been on the honest chain for long enough to be taken back.
 func (w *world) checkNotEmpty() {
-	var steady bool
+	var steady, long int
 	for i, n := range w.nodes {
-		steady = steady || w.honest[i] > 5 && !n.cordoned && !w.now.Before(n.rest)
+		if w.honest[i] > 5 && !n.cordoned && !w.now.Before(n.rest) {
+			steady++
+		}
+		if w.honest[i] > 15 {
+			long++
+		}
 	}
-	if _, _, known := w.Tip(); !steady || !known {
+	tip, _, known := w.Tip()
+	if long >= 2 && 2*long > len(w.nodes) && tip.Number > w.head {
+		w.rt.Fatalf("tip %s is above the chain's head %d although %d nodes are on it", tip, w.head, long)
+	}
+	if steady == 0 || !known {
 		return
 	}
 	if len(w.Serving()) == 0 {

@@ -2,6 +2,7 @@ package nodepool
 
 import (
 	"bytes"
+	"slices"
 	"time"
 
 	"github.com/firstseen/firstseen/schema"
@@ -49,6 +50,7 @@ func (p *Pool) vote(now time.Time) {
 	}
 	best, support := p.highest(voters, witness, need)
 	if support >= need && p.replaces(best, support, voters, witness) {
+		p.leapt = support < p.o.Quorum && len(p.nodes) > 1 && (p.leapt || first || voters[0].jumped)
 		p.setTip(best, support >= p.o.Quorum, now)
 		for _, n := range voters {
 			if n.branch.has(best) {
@@ -56,7 +58,7 @@ func (p *Pool) vote(now time.Time) {
 			}
 		}
 	}
-	if p.tip != nil && (witness != nil || p.majority(voters)) {
+	if p.tip != nil && (witness != nil || p.majority(voters, now)) {
 		p.agreed = now
 	}
 	if first && p.tip != nil {
@@ -65,6 +67,7 @@ func (p *Pool) vote(now time.Time) {
 			p.place(n, now) // all at once, so that the order of the list decides which is used
 		}
 	}
+	p.rescue(now)
 }
 
 // settled tells whether every node has been asked once: before, whoever answers first would be a majority of one.
@@ -115,9 +118,14 @@ func (p *Pool) above(a schema.Point, countA int, b schema.Point, countB int) boo
 }
 
 // replaces tells whether a block that enough voters have becomes the tip. A higher one does. A lower one, or another at
-// the same height, only if those who had the tip have left it: that a voter went away takes nothing back.
+// the same height, only if those who had the tip have left it: that a voter went away takes nothing back. What a node
+// said while it was alone, far ahead of all before, does not stand against a quorum.
 func (p *Pool) replaces(best schema.Point, support int, voters []*Node, witness *Node) bool {
 	if p.tip == nil || best.Number > p.tip.Number || best == *p.tip {
+		return true
+	}
+	held := func(n *Node) bool { return n.branch.has(*p.tip) }
+	if p.leapt && (support >= p.o.Quorum || !slices.ContainsFunc(voters, held)) {
 		return true
 	}
 	var left, stayed int
@@ -149,21 +157,28 @@ func (p *Pool) setTip(tip schema.Point, corroborated bool, now time.Time) {
 		p.log.Warn("one node is left: the tip is what it says")
 	}
 	p.tip, p.corroborated = &tip, corroborated
-	p.known.add(tip.Hash)
+	if !p.leapt {
+		p.known.add(tip.Hash)
+	}
 }
 
-// majority tells whether more than half of the voters have heads near the tip, on either side of it, or came from it.
-func (p *Pool) majority(voters []*Node) bool {
+// majority tells whether more than half of the voters have heads near the tip, on either side of it. Those whose latest
+// probe failed or is overdue have not been asked. The caller holds mu.
+func (p *Pool) majority(voters []*Node, now time.Time) bool {
 	if p.tip == nil {
 		return false
 	}
-	var agree int
+	var agree, asked int
 	for _, n := range voters {
+		if p.late(n, now) {
+			continue
+		}
+		asked++
 		if n.head.Number < p.tip.Number+p.o.Lag && n.head.Number+p.o.Lag > p.tip.Number {
 			agree++
 		}
 	}
-	return 2*agree > len(voters)
+	return 2*agree > asked
 }
 
 // known remembers hashes of blocks that lead to the tip. The oldest is forgotten for the newest.
