@@ -121,11 +121,15 @@ func killOne(t *testing.T, path string, after time.Duration) (appended, settled 
 		t.Fatal(err)
 	}
 	var timer *time.Timer
+	defer func() {
+		if timer != nil {
+			timer.Stop()
+		}
+	}()
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		if timer == nil { // it has begun
 			timer = time.AfterFunc(after, func() { _ = cmd.Process.Kill() })
-			defer timer.Stop()
 		}
 		word, n, _ := strings.Cut(lines.Text(), " ")
 		var number uint64

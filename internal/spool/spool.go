@@ -144,7 +144,7 @@ func Open(path string, o Options) (*Spool, error) {
 	s.log = s.o.Log.WithField("spool", path)
 	err := s.open()
 	if err != nil {
-		s.release()
+		_ = s.release() // the error that kept it from opening is the one to tell
 		return nil, fmt.Errorf("spool %s: %w", path, err)
 	}
 	go s.run()

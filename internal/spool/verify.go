@@ -38,7 +38,7 @@ func openFile(path string, create bool) (db *bolt.DB, err error) {
 			if !create { // one that vanished must not come back empty
 				flag &^= os.O_CREATE
 			}
-			return os.OpenFile(name, flag, mode) //nolint:gosec // the operator's own path
+			return os.OpenFile(name, flag, mode)
 		}})
 	if errors.Is(err, berrors.ErrTimeout) {
 		return nil, ErrInUse
@@ -51,7 +51,7 @@ func openFile(path string, create bool) (db *bolt.DB, err error) {
 
 // syncDir makes the name of a new file durable.
 func syncDir(path string) error {
-	d, err := os.Open(path) //nolint:gosec // the operator's own path
+	d, err := os.Open(path)
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func syncDir(path string) error {
 
 // recoverTo turns a panic, which is how bbolt and the memory map tell of a damaged page, into an error.
 func recoverTo(err *error) {
-	if r := recover(); r != nil {
+	if r := recover(); r != nil { //nolint:revive // it is what callers defer
 		*err = fmt.Errorf("%w: %v", errDamaged, r)
 	}
 }
@@ -88,7 +88,7 @@ func verify(path string) error {
 
 // verifyMagic keeps the hands off files that were never a spool. A page of zeros is what a power failure leaves.
 func verifyMagic(path string) error {
-	f, err := os.Open(path) //nolint:gosec // the operator's own path
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
