@@ -43,7 +43,7 @@ type Thresholds struct {
 	Proof    int           // such probes in a row until it is back, 3
 	Misses   int           // failed probes in a row until a node is out, 3
 	Stale    time.Duration // since the last good probe until a node is out, 3 polls but at least 1 s
-	Pause    time.Duration // at most between probes of a node that is out, 10 s
+	Pause    time.Duration // at most between probes of a node that is out, while another may be used, 10 s
 	Breaker  int           // calls in a row that failed before a node is left alone for a while, 10
 	Patience time.Duration // without a majority for the tip until Ready says so, 15 s
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common/hexutil"
@@ -150,6 +151,8 @@ func (p *Pool) pause(n *Node) time.Duration {
 	switch {
 	case n.state == schema.NodeWrongChain:
 		wait = math.MaxInt64 // until an operator has seen to it
+	case !slices.ContainsFunc(p.nodes, func(other *Node) bool { return p.usable(other, now) }):
+		// There is nothing else to do than to wait for the first to come back.
 	case n.state == schema.NodeQuarantined || n.state == schema.NodeUnknown && n.misses >= p.o.Misses:
 		n.pauses++
 		wait = max(wait, p.jitter(min(wait<<min(n.pauses, 10), p.o.Pause)))
