@@ -50,6 +50,9 @@ func places(dir string) []place {
 			{"driver, same tables, 1 connection", func(ctx context.Context, dsn string, rows int) (result, error) {
 				return ceiling{dsn: dsn, rows: rows, connections: 1}.run(ctx)
 			}},
+			{"driver, same tables, 3 connections", func(ctx context.Context, dsn string, rows int) (result, error) {
+				return ceiling{dsn: dsn, rows: rows, connections: 3}.run(ctx)
+			}},
 			{"driver, one table", func(ctx context.Context, dsn string, rows int) (result, error) {
 				return ceiling{dsn: dsn, rows: rows, connections: 2, oneTable: true}.run(ctx)
 			}},
