@@ -26,7 +26,7 @@ import (
 const (
 	benchBody  = `{"jsonrpc":"2.0","id":1,"method":"eth_getBalance","params":["0x407d73d8a49eeb85d32cf465507dd71d507100c1","latest"]}`
 	benchReply = `{"jsonrpc":"2.0","id":1,"result":"0x234c8a3397aab58"}`
-	rounds     = 5
+	rounds     = 3
 	seconds    = 3
 )
 

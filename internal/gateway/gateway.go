@@ -204,7 +204,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	errs = append(errs, g.shutdown(ctx))
 	for range left {
-		<-served
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			errs = append(errs, err)
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -59,52 +59,60 @@ func (g *Gateway) sawBlock(caller string, n *node, height uint64) {
 	g.tell(caller, height)
 }
 
-// fit waits, for a moment at most, until some node has the height, and returns those that have. Unless strict, those
-// that have not come behind them, or alone.
+// fit returns the nodes that have the height. Unless strict, those that have not come behind them, or alone. When there
+// is none it waits, for a moment at most.
 func (g *Gateway) fit(ctx context.Context, height uint64, strict bool) ([]candidate, *answer) {
-	var ticks <-chan time.Time
-	var deadline <-chan time.Time
+	order, newest := g.order(height, strict)
+	if len(order) > 0 {
+		return order, nil
+	}
+	tick, end := time.NewTicker(g.opts.HeightWait/40+time.Millisecond), time.NewTimer(g.opts.HeightWait)
+	defer tick.Stop()
+	defer end.Stop()
 	for {
-		all := g.roster.candidates()
-		order := make([]candidate, 0, len(all))
-		newest := uint64(0)
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, new(sorry(codeServer, "the request was given up").withStatus(http.StatusServiceUnavailable))
+		case <-end.C:
+			return nil, new(tooLow(height, newest))
+		}
+		if order, newest = g.order(height, strict); len(order) > 0 {
+			return order, nil
+		}
+	}
+}
+
+// tooLow is the answer where no node has the height; newest is 0 when there are no nodes at all.
+func tooLow(height, newest uint64) answer {
+	if newest == 0 {
+		return sorry(codeServer, "no node can be used now").withStatus(http.StatusServiceUnavailable)
+	}
+	a := sorry(codeNotFound, fmt.Sprintf("no node has block %d yet, the newest is %d", height, newest)).
+		withStatus(http.StatusServiceUnavailable)
+	a.newest = newest
+	return a
+}
+
+// order lists the nodes to ask, in turn, and tells the height of the highest.
+func (g *Gateway) order(height uint64, strict bool) (order []candidate, newest uint64) {
+	all := g.roster.candidates()
+	order = make([]candidate, 0, len(all))
+	for _, c := range all {
+		newest = max(newest, c.height)
+		if c.height >= height {
+			order = append(order, c)
+		}
+	}
+	g.balance(order)
+	if !strict {
 		for _, c := range all {
-			newest = max(newest, c.height)
-			if c.height >= height {
+			if c.height < height {
 				order = append(order, c)
 			}
 		}
-		g.balance(order)
-		if !strict {
-			for _, c := range all {
-				if c.height < height {
-					order = append(order, c)
-				}
-			}
-		}
-		if len(order) > 0 {
-			return order, nil
-		}
-		if ticks == nil {
-			ticker, timer := time.NewTicker(g.opts.HeightWait/40+time.Millisecond), time.NewTimer(g.opts.HeightWait)
-			defer ticker.Stop()
-			defer timer.Stop()
-			ticks, deadline = ticker.C, timer.C
-		}
-		select {
-		case <-ticks:
-		case <-ctx.Done():
-			return nil, new(sorry(codeServer, "the request was given up").withStatus(http.StatusServiceUnavailable))
-		case <-deadline:
-			if len(all) == 0 {
-				return nil, new(sorry(codeServer, "no node can be used now").withStatus(http.StatusServiceUnavailable))
-			}
-			a := sorry(codeNotFound, fmt.Sprintf("no node has block %d yet, the newest is %d", height, newest)).
-				withStatus(http.StatusServiceUnavailable)
-			a.newest = newest
-			return nil, &a
-		}
 	}
+	return order, newest
 }
 
 // balance puts first the better of two nodes drawn at random: the one with less to do, counted in time. It spreads

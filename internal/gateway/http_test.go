@@ -59,6 +59,8 @@ func TestHostileHTTPIsRefusedOrReadOneWay(t *testing.T) {
 		"chunk extension":            {start + "Transfer-Encoding: chunked\r\n\r\n2;a=b\n\r\n{}\r\n0\r\n\r\n" + evil, "400"},
 		"two codings":                {start + "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n" + evil, "501"},
 		"gzip, chunked":              {start + "Transfer-Encoding: gzip, chunked\r\n\r\n" + evil, "501"},
+		"identity beside a length":   {start + length + "Transfer-Encoding: identity\r\n\r\n" + body + evil, "501"},
+		"HTTP of another version":    {"POST / HTTP/9.9\r\nHost: x\r\n" + length + "\r\n" + body + evil, "505"},
 		"two content lengths":        {start + "Content-Length: 1\r\nContent-Length: 2\r\n\r\n{}" + evil, "400"},
 		"content length with a sign": {start + "Content-Length: +2\r\n\r\n{}" + evil, "400"},
 		"negative content length":    {start + "Content-Length: -1\r\n\r\n" + evil, "400"},

@@ -101,11 +101,10 @@ func (o Options) validate() error {
 		return errors.New("client certificates need TLS")
 	case o.RequireKey && o.Keys == "":
 		return errors.New("API keys are required, but there is no file of them")
-	case o.MaxBody < 0 || o.MaxAnswer < 0 || o.MaxLarge < 0 || o.MaxBatch < 0 || o.MaxConns < 0 || o.Attempts < 0 ||
-		o.Rate < 0 || o.Burst < 0:
+	case min(o.MaxBody, o.MaxAnswer, int64(min(o.MaxLarge, o.MaxBatch, o.MaxConns, o.Attempts, o.Burst))) < 0 || o.Rate < 0:
 		return errors.New("limits must not be negative")
-	case o.ReadTimeout < 0 || o.Timeout < 0 || o.AttemptTimeout < 0 || o.HedgeAfter < 0 || o.HeightWait < 0 || o.Session < 0 ||
-		o.Reload < 0 || o.DrainDelay < 0 || o.ShutdownTimeout < 0:
+	case min(o.ReadTimeout, o.Timeout, o.AttemptTimeout, o.HedgeAfter, o.HeightWait, o.Session, o.Reload, o.DrainDelay,
+		o.ShutdownTimeout) < 0:
 		return errors.New("times must not be negative")
 	}
 	return nil

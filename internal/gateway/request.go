@@ -73,34 +73,37 @@ func (req *request) add(r *jsonReader) error {
 		return err
 	}
 	version := false
-	err := r.members(func(name []byte) error {
-		kind := r.dec.PeekKind()
-		raw, _, err := r.value()
-		if err != nil {
-			return err
-		}
-		switch string(name) {
-		case "method":
-			if kind == '"' {
-				c.name = string(unquote(raw))
-			}
-		case "jsonrpc":
-			version = string(raw) == `"2.0"`
-		case "id":
-			c.setID(kind, raw)
-		case "params":
-			c.setParams(kind, raw)
-		}
-		return nil
-	})
-	switch {
-	case err != nil:
+	if err := r.members(func(name []byte) error { return c.member(r, name, &version) }); err != nil {
 		return err
+	}
+	switch {
 	case c.bad != nil:
 	case !version:
 		c.refuse(codeInvalid, `jsonrpc must be "2.0"`)
 	case c.name == "":
 		c.refuse(codeInvalid, "method must be a string")
+	}
+	return nil
+}
+
+// member reads one member of a request. Those that JSON-RPC does not know are read and left out.
+func (c *call) member(r *jsonReader, name []byte, version *bool) error {
+	kind := r.dec.PeekKind()
+	raw, _, err := r.value()
+	if err != nil {
+		return err
+	}
+	switch string(name) {
+	case "jsonrpc":
+		*version = string(raw) == `"2.0"`
+	case "method":
+		if kind == '"' {
+			c.name = string(unquote(raw))
+		}
+	case "id":
+		c.setID(kind, raw)
+	case "params":
+		c.setParams(kind, raw)
 	}
 	return nil
 }

@@ -246,6 +246,7 @@ func (g *Gateway) dialSocket(ctx context.Context, at candidate) (*websocket.Conn
 	header.Del("Accept")
 	client := &http.Client{Transport: g.transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	//nolint:bodyclose // the library's: after an upgrade there is none, after an error it holds the first kilobyte
 	conn, resp, err := websocket.Dial(ctx, at.ws, &websocket.DialOptions{HTTPClient: client, HTTPHeader: header,
 		CompressionMode: websocket.CompressionDisabled})
 	if err != nil {
