@@ -40,9 +40,9 @@ func (p *Pool) heard(n *Node, h schema.Header, linked bool) {
 	n.head = h
 	n.branch.grow(h)
 	p.leap(n, linked)
-	if n.state == schema.NodeQuarantined && n.jumped && n.apart >= p.o.Misses {
+	if n.state == schema.NodeQuarantined && n.jumped && n.overruled && now.Sub(p.agreed) <= p.o.Patience {
 		p.vote(now)
-		return // still where nobody else is
+		return // still where nobody else is; without a majority for long, nobody can hold that against it
 	}
 	p.on(n, answered, now, "answers")
 	placed := p.tip != nil
@@ -79,7 +79,7 @@ func (p *Pool) leap(n *Node, linked bool) {
 	if n.jumped {
 		n.apart++
 	} else {
-		n.apart = 0
+		n.apart, n.overruled = 0, false
 	}
 }
 
@@ -95,6 +95,7 @@ func (p *Pool) place(n *Node, now time.Time) {
 	n.trails = p.outrun(n, now)
 	switch {
 	case n.jumped && n.apart >= p.o.Misses && p.majority(p.voters(now), now):
+		n.overruled = true
 		p.on(n, forged, now, fmt.Sprintf("head %d is %d ahead of what a majority has", n.head.Number,
 			n.head.Number-p.tip.Number))
 	case lag >= p.o.Lag:
@@ -215,7 +216,7 @@ func (p *Pool) expire() {
 // clear is the operator's word that a node was seen to. The caller holds mu.
 func (p *Pool) clear(n *Node) {
 	now := p.o.Now()
-	n.apart, n.misses, n.pauses, n.rest = 0, 0, 0, time.Time{}
+	n.apart, n.overruled, n.misses, n.pauses, n.rest = 0, false, 0, 0, time.Time{}
 	p.on(n, cleared, now, "an operator has seen to it")
 	signal(n.wake)
 }

@@ -182,6 +182,55 @@ func TestALoneLiarDoesNotOutliveTheReturnOfTheOthers(t *testing.T) {
 	b.picks("a")
 }
 
+func TestAllComeBackFromAnOutageThatTheChainOutgrew(t *testing.T) {
+	t.Parallel()
+	b := seat(t, 2, nil)
+	b.all(50)
+	for range 5 {
+		b.fails(0)
+		b.fails(1)
+		b.pass(time.Second)
+	}
+	for range 4 { // each fails in between, so that neither has proved itself when the other is looked at
+		b.says(0, 'a', 5000)
+		b.fails(1)
+		b.fails(1)
+		b.fails(1)
+		b.pass(time.Second)
+		b.says(1, 'a', 5000)
+		b.fails(0)
+		b.fails(0)
+		b.fails(0)
+		b.pass(time.Second)
+	}
+	for range 4 {
+		b.all(5001)
+	}
+	b.is(0, schema.NodeReady)
+	b.is(1, schema.NodeReady)
+	b.tipIs(5001, true)
+}
+
+func TestOneThatWasOverruledGoesOnWhenTheMajorityIsGone(t *testing.T) {
+	t.Parallel()
+	b := seat(t, 3, nil)
+	b.all(50)
+	for range 4 {
+		b.says(0, 'a', 50)
+		b.says(1, 'a', 50)
+		b.says(2, 'a', 500)
+		b.pass(time.Second)
+	}
+	b.is(2, schema.NodeQuarantined)
+	for range 25 {
+		b.fails(0)
+		b.fails(1)
+		b.says(2, 'a', 501)
+		b.pass(time.Second)
+	}
+	b.is(2, schema.NodeReady)
+}
+
 func TestWithoutAMajorityTheTipFreezesAndReadySaysSo(t *testing.T) {
 	t.Parallel()
 	b := seat(t, 2, nil)

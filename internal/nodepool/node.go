@@ -25,25 +25,26 @@ type Node struct {
 	branch   branch
 	had      schema.Point // the tip that it had, when the tip was last agreed on
 
-	probed   bool      // at least one probe has ended
-	heard    time.Time // when it last gave a good head; zero: never
-	misses   int       // probes in a row that failed
-	good     int       // probes in a row that were near the tip
-	pauses   int       // probes since it went out, for the pause before the next
-	rest     time.Time // asked to be left alone until then, or the breaker is open
-	apart    int       // looks in a row at a head far ahead of the tip that is not linked to it
-	jumped   bool      // the latest head is such a one
-	trails   bool      // it was too far behind the best, when it was last looked at
-	kept     bool      // ready only because no other node is
-	syncing  bool      // says so itself, which is a hint and no more
-	peers    *uint64   // as it says; nil: it did not
-	faults   int       // times in a row that Fault was told of it
-	benched  time.Time // not for Pick before then, if there is another
-	failures int       // calls in a row that failed, for the breaker
-	failed   uint64    // probes and uses that failed, ever
-	latency  latencies
-	out      time.Time // since when it has not been ready; zero: it is
-	repaired time.Time // when its restart was last tried
+	probed    bool      // at least one probe has ended
+	heard     time.Time // when it last gave a good head; zero: never
+	misses    int       // probes in a row that failed
+	good      int       // probes in a row that were near the tip
+	pauses    int       // probes since it went out, for the pause before the next
+	rest      time.Time // asked to be left alone until then, or the breaker is open
+	apart     int       // looks in a row at a head far ahead of the tip that is not linked to it
+	jumped    bool      // the latest head is such a one
+	overruled bool      // a majority was elsewhere when it was put out for that
+	trails    bool      // it was too far behind the best, when it was last looked at
+	kept      bool      // ready only because no other node is
+	syncing   bool      // says so itself, which is a hint and no more
+	peers     *uint64   // as it says; nil: it did not
+	faults    int       // times in a row that Fault was told of it
+	benched   time.Time // not for Pick before then, if there is another
+	failures  int       // calls in a row that failed, for the breaker
+	failed    uint64    // probes and uses that failed, ever
+	latency   latencies
+	out       time.Time // since when it has not been ready; zero: it is
+	repaired  time.Time // when its restart was last tried
 }
 
 // Name returns what the node is called in the configuration, or else its host and port.
