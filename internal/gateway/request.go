@@ -76,11 +76,10 @@ func (req *request) add(r *jsonReader) error {
 	if err := r.members(func(name []byte) error { return c.member(r, name, &version) }); err != nil {
 		return err
 	}
-	switch {
-	case c.bad != nil:
-	case !version:
+	if !version {
 		c.refuse(codeInvalid, `jsonrpc must be "2.0"`)
-	case c.name == "":
+	}
+	if c.name == "" {
 		c.refuse(codeInvalid, "method must be a string")
 	}
 	return nil
