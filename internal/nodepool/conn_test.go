@@ -277,7 +277,7 @@ func TestAddresses(t *testing.T) {
 // stubService answers over go-ethereum's own server, WebSocket and subscriptions among it.
 type stubService struct{ s *stub }
 
-func (e stubService) ChainId() hexutil.Uint64 { //nolint:revive // the method's name
+func (e stubService) ChainId() hexutil.Uint64 {
 	e.s.mu.Lock()
 	defer e.s.mu.Unlock()
 	return hexutil.Uint64(e.s.id)

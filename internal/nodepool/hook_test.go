@@ -17,7 +17,7 @@ func hook() bool {
 		return false
 	}
 	client := http.Client{Timeout: time.Minute}
-	resp, err := client.Get(os.Args[2]) //nolint:noctx // the process ends with it
+	resp, err := client.Get(os.Args[2])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

@@ -55,7 +55,7 @@ func (n *Node) Name() string { return n.name }
 // errors.As with rpc.Error of go-ethereum.
 func (n *Node) Ask(ctx context.Context, method string, args ...any) (json.RawMessage, error) {
 	within := n.timeout
-	if len(args) == 2 && args[1] == false && (method == "eth_getBlockByNumber" || method == "eth_getBlockByHash") {
+	if len(args) == 2 && args[1] == any(false) && (method == "eth_getBlockByNumber" || method == "eth_getBlockByHash") {
 		within = quickCall
 	}
 	return n.call(ctx, within, method, args...)
