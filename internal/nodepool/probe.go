@@ -249,7 +249,7 @@ func (p *Pool) link(ctx context.Context, n *Node, h schema.Header) (bool, error)
 	}
 	walked := []schema.Hash{h.Hash}
 	for range reach {
-		parent, err := header(ctx, n, method, h.Parent.String())
+		parent, err := patiently(ctx, n, method, h.Parent.String())
 		switch {
 		case errors.Is(err, chain.ErrNoBlock):
 			return false, nil // it knows no parent of its own head: nothing is proved
@@ -268,6 +268,18 @@ func (p *Pool) link(ctx context.Context, n *Node, h schema.Header) (bool, error)
 		}
 	}
 	return false, nil
+}
+
+// patiently is header, tried again when a call fails: a walk takes so many that a node which drops one in five would
+// hardly ever come to its end.
+func patiently(ctx context.Context, n *Node, method, which string) (h schema.Header, err error) {
+	for range 4 {
+		h, err = header(ctx, n, method, which)
+		if err == nil || isForged(err) || errors.Is(err, chain.ErrNoBlock) || ctx.Err() != nil {
+			break
+		}
+	}
+	return h, err
 }
 
 // mustWalk tells whether it matters where a head comes from and can be found out.

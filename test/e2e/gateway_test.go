@@ -72,7 +72,7 @@ func ask(ctx context.Context, gateway string, i int) error {
 func TestTheGatewayHidesNodesThatFailAFifthOfTheirCalls(t *testing.T) {
 	t.Parallel()
 	args := []string{"gateway", "--listen", "127.0.0.1:0"}
-	for i, node := range endpoints(t, 5) {
+	for i, node := range endpoints(t, 5, time.Second) {
 		args = append(args, "--node", flaky(t, node, uint64(i)+1, 0.2))
 	}
 	p := start(t, args...)

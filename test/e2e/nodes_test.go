@@ -14,11 +14,11 @@ import (
 	"github.com/firstseen/firstseen/internal/devnet"
 )
 
-// endpoints starts a devnet that grows until the test ends and returns the URLs of its endpoints.
-func endpoints(t *testing.T, n int) []string {
+// endpoints starts a devnet that grows by a block each period until the test ends and returns the URLs of its endpoints.
+func endpoints(t *testing.T, n int, period time.Duration) []string {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	chain, err := devnet.New(devnet.Options{Endpoints: n, Period: 100 * time.Millisecond})
+	chain, err := devnet.New(devnet.Options{Endpoints: n, Period: period})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func listNodes(t *testing.T, api, name string) (nodes []listedNode, code int, er
 // What an observer thinks of its nodes reaches an operator's terminal, and the exit code tells a script.
 func TestNodesAreShownToOperatorsAndScripts(t *testing.T) {
 	t.Parallel()
-	urls := endpoints(t, 2)
+	urls := endpoints(t, 2, 100*time.Millisecond)
 	up := start(t, "up", "--db", "memory", "--name", "paris-1", "--listen", "127.0.0.1:0", "--stats-listen", "127.0.0.1:0",
 		"--node", "one="+urls[0], "--node", "two="+urls[1], "--node", "dead=http://127.0.0.1:1")
 	api := "http://" + up.addr(t, "stats")
@@ -76,7 +76,7 @@ func TestNodesAreShownToOperatorsAndScripts(t *testing.T) {
 // An operator takes a node out over the admin port of the process that holds it, and the API shows it.
 func TestANodeIsCordonedByHand(t *testing.T) {
 	t.Parallel()
-	urls := endpoints(t, 2)
+	urls := endpoints(t, 2, 100*time.Millisecond)
 	config := filepath.Join(t.TempDir(), "firstseen.yaml")
 	if err := os.WriteFile(config, []byte("admin_token: 0123456789abcdef\n"), 0o600); err != nil {
 		t.Fatal(err)
