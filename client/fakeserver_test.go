@@ -234,7 +234,7 @@ func (s *fakeServer) has(number uint64, name string) {
 // wait waits until cond holds.
 func wait(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	limit := time.After(10 * time.Second)
+	limit := time.After(time.Minute)
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for !cond() {

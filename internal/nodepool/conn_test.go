@@ -137,17 +137,17 @@ func TestChainIDIsReadAgainAfterAFailure(t *testing.T) {
 	t.Parallel()
 	s := serveStub(t, 5)
 	p := run(t, Options{Nodes: []string{"a=" + s.URL}, Poll: 5 * time.Millisecond})
-	wait(t, 5*time.Second, "ready", func() bool { return p.Ready(t.Context()) == nil })
+	wait(t, 30*time.Second, "ready", func() bool { return p.Ready(t.Context()) == nil })
 	s.set(func() { s.whole = text(500, "") })
-	wait(t, 5*time.Second, "failure", func() bool { return p.Failures()["a"] > 0 })
+	wait(t, 30*time.Second, "failure", func() bool { return p.Failures()["a"] > 0 })
 	s.set(func() { s.whole, s.id = nil, 9 })
-	wait(t, 5*time.Second, "wrong chain", func() bool { return p.Views()[0].State == schema.NodeWrongChain })
+	wait(t, 30*time.Second, "wrong chain", func() bool { return p.Views()[0].State == schema.NodeWrongChain })
 	asked := s.called("eth_chainId")
 	s.set(func() { s.id = 7 })
 	if err := p.Uncordon("a"); err != nil {
 		t.Fatal(err)
 	}
-	wait(t, 5*time.Second, "ready again", func() bool { return p.Ready(t.Context()) == nil })
+	wait(t, 30*time.Second, "ready again", func() bool { return p.Ready(t.Context()) == nil })
 	if s.called("eth_chainId") != asked+1 {
 		t.Errorf("%d calls while the node was out", s.called("eth_chainId")-asked-1)
 	}
@@ -161,10 +161,10 @@ func TestRetryAfterIsObeyed(t *testing.T) {
 		w.WriteHeader(http.StatusTooManyRequests)
 	}
 	p := run(t, Options{Nodes: []string{"a=" + s.URL}, Poll: 5 * time.Millisecond})
-	wait(t, 5*time.Second, "first call", func() bool { return p.Failures()["a"] == 1 })
+	wait(t, 30*time.Second, "first call", func() bool { return p.Failures()["a"] == 1 })
 	began := time.Now()
 	s.set(func() { s.whole = nil })
-	wait(t, 5*time.Second, "ready", func() bool { return p.Ready(t.Context()) == nil })
+	wait(t, 30*time.Second, "ready", func() bool { return p.Ready(t.Context()) == nil })
 	if took := time.Since(began); took < 900*time.Millisecond {
 		t.Errorf("asked again after %s, told to wait for 1 s", took)
 	}
@@ -208,7 +208,7 @@ func TestCredentialsStayOutOfEverythingShown(t *testing.T) {
 			"ws://user:" + canary + "@127.0.0.1:1/", "ws://127.0.0.1:1/v3/" + canary,
 			"http://" + host + "/v3/" + canary, "http://" + host + "|ws://127.0.0.1:1/" + canary,
 		}})
-	wait(t, 10*time.Second, "failures of all", func() bool {
+	wait(t, 30*time.Second, "failures of all", func() bool {
 		for _, count := range p.Failures() {
 			if count < 3 {
 				return false
@@ -309,10 +309,10 @@ func TestWebSocketIsNotReopenedUnseen(t *testing.T) {
 	}))
 	t.Cleanup(h.Close)
 	p := run(t, Options{Nodes: []string{"a=ws" + strings.TrimPrefix(h.URL, "http")}, Poll: 5 * time.Millisecond})
-	wait(t, 5*time.Second, "ready", func() bool { return p.Ready(t.Context()) == nil })
+	wait(t, 30*time.Second, "ready", func() bool { return p.Ready(t.Context()) == nil })
 	s.set(func() { s.id, s.head = 8, 6 })
 	renew()
-	wait(t, 5*time.Second, "wrong chain", func() bool { return p.Views()[0].State == schema.NodeWrongChain })
+	wait(t, 30*time.Second, "wrong chain", func() bool { return p.Views()[0].State == schema.NodeWrongChain })
 	if tip, _, _ := p.Tip(); tip.Number != 5 {
 		t.Errorf("tip %s came over a connection whose chain id was not read", tip)
 	}

@@ -41,8 +41,8 @@ func TestARealGethIsSetBackAndOneOfAnotherChainIsNeverUsed(t *testing.T) {
 	state := func(i int, want schema.NodeState) func() bool {
 		return func() bool { return p.Views()[i].State == want }
 	}
-	wait(t, 10*time.Second, "three ready", func() bool { return len(p.Serving()) == 3 })
-	wait(t, 10*time.Second, "the stranger recognised", state(0, schema.NodeWrongChain))
+	wait(t, 30*time.Second, "three ready", func() bool { return len(p.Serving()) == 3 })
+	wait(t, 30*time.Second, "the stranger recognised", state(0, schema.NodeWrongChain))
 
 	node, err := rpc.DialContext(ctx, g.Nodes()[0].URL())
 	if err != nil {
@@ -52,7 +52,7 @@ func TestARealGethIsSetBackAndOneOfAnotherChainIsNeverUsed(t *testing.T) {
 	if err := node.CallContext(ctx, nil, "debug_setHead", hexutil.Uint64(12)); err != nil {
 		t.Fatal(err)
 	}
-	wait(t, 10*time.Second, "the node that was set back out", state(1, schema.NodeLagging))
+	wait(t, 30*time.Second, "the node that was set back out", state(1, schema.NodeLagging))
 	if n, _, err := p.Pick(); err != nil || n.Name() == "one" || n.Name() == "stranger" {
 		t.Errorf("picks %v, %v", n, err)
 	}
