@@ -25,7 +25,7 @@ func flaky(t *testing.T, node string, seed uint64, share float64) string {
 	}
 	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }}
 	var mu sync.Mutex                           // guards random
-	random := rand.New(rand.NewPCG(seed, seed)) //nolint:gosec // the same failures each time
+	random := rand.New(rand.NewPCG(seed, seed)) // the same failures each time
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		fails := random.Float64() < share
