@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"strconv"
@@ -14,6 +13,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/firstseen/firstseen/internal/nodepool"
+	"github.com/firstseen/firstseen/internal/quiet"
 	"github.com/firstseen/firstseen/schema"
 )
 
@@ -94,11 +94,7 @@ func (o Options) withDefaults() Options {
 	orDefault(&o.OutboxBytes, 64<<20)
 	orDefault(&o.Drain, 5*time.Second)
 	orDefault(&o.Recycle, 30*time.Minute)
-	if o.Log == nil {
-		discard := logrus.New()
-		discard.SetOutput(io.Discard)
-		o.Log = discard
-	}
+	o.Log = quiet.Log(o.Log)
 	if o.Now == nil {
 		o.Now = time.Now
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 
+	"github.com/firstseen/firstseen/internal/quiet"
 	"github.com/firstseen/firstseen/internal/wire"
 	"github.com/firstseen/firstseen/schema"
 )
@@ -94,11 +95,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Presence == nil {
 		o.Presence = unseen{}
 	}
-	if o.Log == nil {
-		silent := logrus.New()
-		silent.SetOutput(io.Discard)
-		o.Log = silent
-	}
+	o.Log = quiet.Log(o.Log)
 	return o, nil
 }
 

@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -123,11 +122,7 @@ func withDefaults(o Options) Options {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.Log == nil {
-		discard := logrus.New()
-		discard.SetOutput(io.Discard)
-		o.Log = discard
-	}
+	o.Log = quiet.Log(o.Log)
 	return o
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"sync"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/firstseen/firstseen/internal/quiet"
 	"github.com/firstseen/firstseen/schema"
 )
 
@@ -71,7 +71,7 @@ func (o Options) withDefaults() Options {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	o.Log = orDiscard(o.Log)
+	o.Log = quiet.Log(o.Log)
 	return o
 }
 
@@ -86,15 +86,6 @@ func orElse[T comparable](value *T, fallback T) {
 	if *value == zero {
 		*value = fallback
 	}
-}
-
-func orDiscard(log logrus.FieldLogger) logrus.FieldLogger {
-	if log != nil {
-		return log
-	}
-	quiet := logrus.New()
-	quiet.SetOutput(io.Discard)
-	return quiet
 }
 
 func (n *Net) listen() (err error) {

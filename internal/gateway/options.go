@@ -3,13 +3,14 @@ package gateway
 import (
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/netip"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
+
+	"github.com/firstseen/firstseen/internal/quiet"
 )
 
 // Options configure a Gateway. Pool is required, and at least one of the three addresses.
@@ -81,11 +82,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Rand == nil {
 		o.Rand = rand.IntN
 	}
-	if o.Log == nil {
-		quiet := logrus.New()
-		quiet.SetOutput(io.Discard)
-		o.Log = quiet
-	}
+	o.Log = quiet.Log(o.Log)
 	return o, nil
 }
 

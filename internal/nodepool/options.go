@@ -3,13 +3,14 @@ package nodepool
 import (
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
+
+	"github.com/firstseen/firstseen/internal/quiet"
 )
 
 // Options configure a Pool. A zero field has the default that its comment names.
@@ -68,11 +69,7 @@ func (o Options) withDefaults() Options {
 	orDefault(&o.Breaker, 10)
 	orDefault(&o.Patience, 15*time.Second)
 	o.Repair = o.Repair.withDefaults()
-	if o.Log == nil {
-		discard := logrus.New()
-		discard.SetOutput(io.Discard)
-		o.Log = discard
-	}
+	o.Log = quiet.Log(o.Log)
 	if o.Now == nil {
 		o.Now = time.Now
 	}

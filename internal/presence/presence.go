@@ -7,10 +7,7 @@ package presence
 
 import (
 	"context"
-	"io"
 	"time"
-
-	"github.com/sirupsen/logrus"
 )
 
 // The rhythm of presence. A server is dead after three beats without a change, so a key must live at least as long.
@@ -43,15 +40,6 @@ type Board interface {
 type reading struct {
 	epoch string
 	beats []Beat
-}
-
-func logger(l logrus.FieldLogger) logrus.FieldLogger {
-	if l != nil {
-		return l
-	}
-	discard := logrus.New()
-	discard.SetOutput(io.Discard)
-	return discard
 }
 
 func orDefault[T comparable](v, def T) T {

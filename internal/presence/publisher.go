@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 
+	"github.com/firstseen/firstseen/internal/quiet"
 	"github.com/firstseen/firstseen/schema"
 )
 
@@ -61,7 +62,7 @@ func NewPublisher(board Board, o PublisherOptions) (*Publisher, error) {
 	case o.TTL < deadBeats*o.Beat:
 		return nil, fmt.Errorf("presence: TTL %s is shorter than %d beats of %s", o.TTL, deadBeats, o.Beat)
 	}
-	p := &Publisher{board: board, opts: o, log: logger(o.Log), changed: make(chan struct{}, 1)}
+	p := &Publisher{board: board, opts: o, log: quiet.Log(o.Log), changed: make(chan struct{}, 1)}
 	p.beats = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "firstseen_presence_beats_total",
 		Help: "Presence beats by outcome.",

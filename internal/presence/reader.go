@@ -9,6 +9,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
+
+	"github.com/firstseen/firstseen/internal/quiet"
 )
 
 // ReaderOptions configure a Reader.
@@ -43,7 +45,7 @@ func NewReader(board Board, o ReaderOptions) (*Reader, error) {
 	case o.Beat < 0 || o.Poll < 0 || 2*o.Poll > o.Beat:
 		return nil, fmt.Errorf("presence: poll %s: want at most half a beat of %s", o.Poll, o.Beat)
 	}
-	r := &Reader{board: board, opts: o, log: logger(o.Log), view: newView(o.Beat, o.Beat+o.Poll)}
+	r := &Reader{board: board, opts: o, log: quiet.Log(o.Log), view: newView(o.Beat, o.Beat+o.Poll)}
 	if o.Registerer != nil {
 		if err := o.Registerer.Register(r.gauge()); err != nil {
 			return nil, fmt.Errorf("presence: register metrics: %w", err)

@@ -1,5 +1,5 @@
 // Package quiet keeps an HTTP server from making much of its clients: of connections on which nothing was asked, which
-// hold up its end, and of what they get wrong, which fills its log.
+// hold up its end, and of what they get wrong, which fills its log. Who was given no log at all is silent.
 package quiet
 
 import (

@@ -8,7 +8,6 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 
+	"github.com/firstseen/firstseen/internal/quiet"
 	"github.com/firstseen/firstseen/schema"
 )
 
@@ -94,11 +94,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 func open(ctx context.Context, opts Options, src source, connector driver.Connector) (*Store, error) {
 	s := &Store{source: src, dialect: src.dialect, log: opts.Log, now: opts.Now, keep: opts.Keep, cacheKeys: cacheKeys}
 	_, _ = rand.Read(s.writer[:])
-	if s.log == nil {
-		quiet := logrus.New()
-		quiet.SetOutput(io.Discard)
-		s.log = quiet
-	}
+	s.log = quiet.Log(s.log)
 	if s.now == nil {
 		s.now = time.Now
 	}
