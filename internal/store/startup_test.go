@@ -22,8 +22,9 @@ func TestStartTellsSettingsThatBreakPromises(t *testing.T) {
 	}{
 		"all is well":           {},
 		"clock off by a second": {now: ahead(time.Second)},
-		"clock ahead":           {now: ahead(time.Hour), want: "clock differs from the database's by 1h0m0"},
-		"clock behind":          {now: ahead(-time.Minute), want: "clock differs from the database's by -1m0"},
+		// Half a minute more, so that a slow answer to the question does not change the minutes.
+		"clock ahead":           {now: ahead(time.Hour + 30*time.Second), want: "clock differs from the database's by 1h0m"},
+		"clock behind":          {now: ahead(-90 * time.Second), want: "clock differs from the database's by -1m"},
 		"flushed once a second": {asked: []string{flush, "2"}, want: "innodb_flush_log_at_trx_commit is 2"},
 		"binary log not synced": {asked: []string{"@@GLOBAL.log_bin", "1", "@@GLOBAL.sync_binlog", "0"}, want: "sync_binlog is 0"},
 		"binary log synced":     {asked: []string{"@@GLOBAL.log_bin", "1", "@@GLOBAL.sync_binlog", "1"}},
