@@ -7,21 +7,11 @@ import (
 	"github.com/firstseen/firstseen/schema"
 )
 
-// FeedSeq returns the seq of the feed's last row, 0 while it is empty.
-func (s *Store) FeedSeq(ctx context.Context) (uint64, error) {
-	var seq uint64
-	err := s.db.WithContext(ctx).Table("feed_counter").Where("id = 1").Select("last_seq").Scan(&seq).Error
-	if err != nil {
-		return 0, fmt.Errorf("read feed counter: %w", err)
-	}
-	return seq, nil
-}
-
 // Tally counts what the feed rows after seq add up to, at most limit rows. The feed has no gaps and its rows commit in
 // order, so tallies of adjoining ranges add up to exact totals without ever counting a table twice. A feed that ends
 // before seq, which is another database's, gives an empty tally up to its end.
 func (s *Store) Tally(ctx context.Context, seq, limit uint64) (schema.Tally, error) {
-	last, err := s.FeedSeq(ctx)
+	last, err := s.feedSeq(ctx)
 	if err != nil {
 		return schema.Tally{}, err
 	}
