@@ -106,7 +106,7 @@ func tables(t *testing.T, s *Store) map[string][]string {
 	out := map[string][]string{}
 	for _, name := range []string{
 		"records", "observations", "transactions", "clients", "chains", "heads", "gaps", "feed", "feed_counter",
-		"nodes", "node_events",
+		"nodes", "node_events", "access_keys",
 	} {
 		types, err := s.db.Migrator().ColumnTypes(name)
 		if err != nil {
