@@ -30,9 +30,10 @@ type conn struct {
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
-	in := &inbox{nc: nc, places: s.large, halt: make(chan struct{})}
+	peer := addrPort(nc.RemoteAddr())
+	in := &inbox{nc: nc, from: origin(peer.Addr()), places: s.strangers, halt: make(chan struct{})}
 	return &conn{
-		srv: s, nc: nc, in: in, peer: addrPort(nc.RemoteAddr()),
+		srv: s, nc: nc, in: in, peer: peer,
 		dec: netstring.NewDecoder(in, wire.MaxFrame),
 	}
 }
@@ -75,7 +76,11 @@ func (c *conn) next() ([]byte, error) {
 		return nil, err
 	}
 	c.in.begin()
-	return c.dec.Next()
+	content, err := c.dec.Next()
+	if err != nil {
+		c.in.vacate() // now, and not after a farewell that may take its time
+	}
+	return content, err
 }
 
 // Why no more frames come. The words are also values of a metric's label.
@@ -121,6 +126,7 @@ func (c *conn) becomeRelay(r *relay, welcome []byte) bool {
 		return false
 	}
 	c.relay = r
+	c.in.places = c.srv.sessions
 	r.out.start(welcome)
 	return true
 }

@@ -1,7 +1,9 @@
 package server
 
 import (
+	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -17,11 +19,13 @@ import (
 // the number of connections.
 type inbox struct {
 	nc     net.Conn
-	places chan struct{} // shared by all connections; holds one element per large frame in memory
+	from   netip.Addr    // see origin
+	places *places       // for large frames; shared with others. Only the reading goroutine uses it, as what follows
 	halt   chan struct{} // closed when the end has come
 
-	got     int  // bytes read since the frame began; only the reading goroutine uses it
-	holding bool // a place; likewise
+	got     int     // bytes read since the frame began
+	holding *places // where a place is held; nil: none is
+	lap     lap     // of the holding
 
 	mu    sync.Mutex    // guards what follows and orders SetReadDeadline calls
 	idle  time.Duration // how long to wait for a frame's first byte; 0: for ever
@@ -31,37 +35,63 @@ type inbox struct {
 	timer *time.Timer   // closes halt at the end; nil while there is none
 }
 
+// lap is a span of time in which the holder of a place is to make some progress if others want it.
+type lap struct {
+	end time.Time // zero: no place is held
+	got int       // bytes of the frame when it began
+}
+
 // Read implements io.Reader.
 func (in *inbox) Read(p []byte) (int, error) {
 	if err := in.place(); err != nil {
 		return 0, err
 	}
-	if err := in.arm(); err != nil {
-		return 0, err
+	for {
+		if in.inTheWay() {
+			return 0, os.ErrDeadlineExceeded
+		}
+		if err := in.arm(); err != nil {
+			return 0, err
+		}
+		n, err := in.nc.Read(p)
+		in.got += n
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || in.expired() {
+			return n, err
+		}
 	}
-	n, err := in.nc.Read(p)
-	in.got += n
-	return n, err
 }
 
 // place waits for a place if the frame has become large. The wait is not held against the client.
 func (in *inbox) place() error {
-	if in.holding || in.got < largeFrame {
+	if in.holding != nil || in.got < largeFrame {
 		return nil
 	}
 	began := time.Now()
-	select {
-	case in.places <- struct{}{}:
-	case <-in.halt:
+	if !in.places.take(in.from, in.halt) {
 		return os.ErrDeadlineExceeded
 	}
-	in.holding = true
+	in.holding = in.places
+	in.lap = lap{time.Now().Add(lapTime), in.got}
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.begun = in.begun.Add(time.Since(began))
 	return nil
 }
 
+// inTheWay tells, once a lap, whether the client keeps a place from others without making use of it.
+func (in *inbox) inTheWay() bool {
+	now := time.Now()
+	if in.holding == nil || now.Before(in.lap.end) {
+		return false
+	}
+	if in.got-in.lap.got < lapBytes && in.holding.wanted() {
+		return true
+	}
+	in.lap = lap{now.Add(lapTime), in.got}
+	return false
+}
+
+// arm sets the deadline of the next read: the one in force, or the end of the lap.
 func (in *inbox) arm() error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -73,7 +103,14 @@ func (in *inbox) arm() error {
 		in.due = time.Now().Add(in.idle)
 	}
 	in.due = earlier(in.due, in.end)
-	return in.nc.SetReadDeadline(in.due)
+	return in.nc.SetReadDeadline(earlier(in.due, in.lap.end))
+}
+
+// expired tells whether a read that timed out did so at the deadline in force, and not only at the end of a lap.
+func (in *inbox) expired() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.lap.end.IsZero() || !in.due.IsZero() && !time.Now().Before(in.due)
 }
 
 // earlier returns the earlier of two deadlines, of which zero means none.
@@ -95,11 +132,16 @@ func (in *inbox) patience(d time.Duration) {
 func (in *inbox) begin() { in.mark(time.Now()) }
 
 func (in *inbox) between() {
-	if in.holding {
-		<-in.places
-		in.holding = false
-	}
+	in.vacate()
 	in.mark(time.Time{})
+}
+
+// vacate gives the place back, if one is held.
+func (in *inbox) vacate() {
+	if in.holding != nil {
+		in.holding.give(in.from)
+		in.holding, in.lap = nil, lap{}
+	}
 }
 
 func (in *inbox) mark(t time.Time) {

@@ -65,7 +65,6 @@ const (
 	lingerBytes      = 64 << 20         // of reading on, at most, in either mode
 	crowdedFirst     = 10 * time.Second // FirstFrame while there are more than MaxConns connections
 	largeFrame       = 32 << 10         // bytes from which on a frame waits for a place
-	largeFrames      = 64               // places: frames being read take at most 64 times MaxFrame, copies of them apart
 	mostConns        = 1 << 20          // more than any machine holds
 	stopGrace        = 5 * time.Second  // from the last drain deadline until sockets are closed by force
 )

@@ -104,7 +104,7 @@ func TestLargeFramesWaitForAPlace(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r, ln := startPiped(t)
-		r.srv.large = make(chan struct{}, 1)
+		r.srv.sessions = newPlaces(1)
 		r.store.full = make(chan struct{})
 		large := dataOf(observationAt(1), strings.Repeat("x", 2*largeFrame))
 		first, second, small := ln.connect(t), ln.connect(t), ln.connect(t)
@@ -127,8 +127,8 @@ func TestLargeFramesWaitForAPlace(t *testing.T) {
 			}
 		}
 		sending.Wait()
-		if got := r.metric("settlements_total"); got != 3 || len(r.srv.large) != 0 {
-			t.Errorf("%v settled, %d places taken; want 3 and none", got, len(r.srv.large))
+		if got := r.metric("settlements_total"); got != 3 || r.srv.sessions.free != 1 {
+			t.Errorf("%v settled, %d places free; want 3 and 1", got, r.srv.sessions.free)
 		}
 	})
 }
@@ -137,7 +137,7 @@ func TestWaitForAPlaceEndsWithTheDrain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r, ln := startPiped(t, func(o *Options) { o.Drain, o.BareDrain = 5*time.Second, 5*time.Second })
-		r.srv.large = make(chan struct{}) // nobody ever gets one
+		r.srv.strangers = newPlaces(0) // nobody ever gets one
 		p := ln.connect(t)
 		go p.nc.Write(netstring.Append(nil, make([]byte, 2*largeFrame)))
 		synctest.Wait()

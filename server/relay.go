@@ -304,7 +304,7 @@ func (r *relay) fatal(err error) *wire.Fatal {
 	case whySilence:
 		return &wire.Fatal{Retry: true, Code: wire.CodeTimeout, Text: "no word for " + wire.DeadAfter.String()}
 	case whyTimeout:
-		return &wire.Fatal{Retry: true, Code: wire.CodeTimeout, Text: "frame not complete after " + wire.FrameTimeout.String()}
+		return &wire.Fatal{Retry: true, Code: wire.CodeTimeout, Text: "frame not complete in time"}
 	}
 	return nil
 }

@@ -18,8 +18,9 @@ type Server struct {
 	print   *printer
 	state   atomic.Int32  // one of the states below
 	relays  atomic.Int64  // connections in relay mode
-	large   chan struct{} // see inbox
 	slots   chan struct{} // one element per open connection; while it is full, the kernel queues further ones
+
+	sessions, strangers *places // for large frames, of relay connections and of all others
 
 	mu    sync.Mutex // guards conns and ends, and orders calls of Presence.Set
 	conns map[*conn]struct{}
@@ -66,8 +67,8 @@ func New(o Options) (*Server, error) {
 func newServer(o Options, m *metrics) *Server {
 	return &Server{
 		opt: o, metrics: m, print: &printer{w: o.Print, log: o.Log},
-		large: make(chan struct{}, largeFrames),
-		slots: make(chan struct{}, o.MaxConns+o.MaxConns/8+1),
+		slots:    make(chan struct{}, o.MaxConns+o.MaxConns/8+1),
+		sessions: newPlaces(sessionPlaces), strangers: newPlaces(strangerPlaces),
 		conns: map[*conn]struct{}{},
 	}
 }
