@@ -11,14 +11,15 @@ type Header struct {
 	Parent Hash
 	Number uint64
 	Time   time.Time // the block's own timestamp, whole seconds
+
+	FeeRecipient Address // "miner" in JSON-RPC; of a stored record also zero when it was stored before this was kept
 }
 
 // Block is what a template renders: the block's own facts, nothing of who observed it, so that every observer renders
 // the same bytes.
 type Block struct {
 	Chain        uint64
-	Header               // hash, parent, number, time
-	FeeRecipient Address // "miner" in JSON-RPC
+	Header       // hash, parent, number, time, fee recipient
 	GasLimit     uint64
 	GasUsed      uint64
 	BaseFee      string // wei, decimal; empty before London

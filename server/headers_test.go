@@ -24,8 +24,8 @@ import (
 var update = flag.Bool("update", false, "rewrite headers.json and dialogue.json in schema/testdata")
 
 const headersAbout = "Block headers in RLP, one per shape that the protocol's forks gave them, and what a server takes " +
-	"from them: the Keccak-256 of these very bytes, number, parent and time (Unix seconds). Bad ones are refused. The " +
-	"values in them are made up. Made by: go test ./server -run Headers -update"
+	"from them: the Keccak-256 of these very bytes, number, parent, time (Unix seconds) and fee recipient. Bad ones are " +
+	"refused. The values in them are made up. Made by: go test ./server -run Headers -update"
 
 type headerFile struct {
 	About string         `json:"about"`
@@ -40,6 +40,8 @@ type headerVector struct {
 	Number uint64      `json:"number"`
 	Parent schema.Hash `json:"parent"`
 	Time   int64       `json:"time"`
+
+	FeeRecipient schema.Address `json:"fee_recipient"`
 }
 
 type badHeader struct {
@@ -83,7 +85,9 @@ func TestHeaders(t *testing.T) {
 	readJSON(t, "headers.json", &file)
 	for _, v := range file.Good {
 		got, err := chain.DecodeHeader(fromHex(t, v.RLP))
-		want := schema.Header{Hash: v.Hash, Parent: v.Parent, Number: v.Number, Time: time.Unix(v.Time, 0).UTC()}
+		want := schema.Header{
+			Hash: v.Hash, Parent: v.Parent, Number: v.Number, Time: time.Unix(v.Time, 0).UTC(), FeeRecipient: v.FeeRecipient,
+		}
 		if err != nil || got != want {
 			t.Errorf("%s: %+v, %v; want %+v", v.Name, got, err, want)
 		}
@@ -159,7 +163,7 @@ func goodHeaders(t *testing.T) []headerVector {
 		{"greatest number and time", last},
 	} {
 		out = append(out, headerVector{c.name, "0x" + hex.EncodeToString(encoded(t, c.h)), schema.Hash(c.h.Hash()),
-			c.h.Number.Uint64(), schema.Hash(c.h.ParentHash), int64(c.h.Time)})
+			c.h.Number.Uint64(), schema.Hash(c.h.ParentHash), int64(c.h.Time), schema.Address(c.h.Coinbase)})
 	}
 	return out
 }

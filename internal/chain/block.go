@@ -49,7 +49,6 @@ func DecodeBlock(chain uint64, raw json.RawMessage) (*Block, error) {
 		Block: schema.Block{
 			Chain:        chain,
 			Header:       head.summary,
-			FeeRecipient: schema.Address(h.Coinbase),
 			GasLimit:     h.GasLimit,
 			GasUsed:      h.GasUsed,
 			BaseFee:      decimal(h.BaseFee),

@@ -115,6 +115,8 @@ func summarise(h *types.Header, hash common.Hash) (schema.Header, error) {
 		Parent: schema.Hash(h.ParentHash),
 		Number: h.Number.Uint64(),
 		Time:   time.Unix(int64(h.Time), 0).UTC(),
+
+		FeeRecipient: schema.Address(h.Coinbase),
 	}, nil
 }
 

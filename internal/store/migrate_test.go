@@ -49,7 +49,8 @@ func TestMigrationsMayRunAtOnceAndAgain(t *testing.T) {
 			}
 			var applied []int64
 			err := stores[0].db.Table("goose_db_version").Where("version_id > 0").Order("id").Pluck("version_id", &applied).Error
-			if err != nil || int64(len(applied)) != stores[0].version || !slices.IsSorted(applied) {
+			once := slices.Compact(slices.Clone(applied))
+			if err != nil || !slices.IsSorted(applied) || len(once) != len(applied) || applied[len(applied)-1] != stores[0].version {
 				t.Errorf("applied %v: %v", applied, err)
 			}
 		})

@@ -252,7 +252,15 @@ func (r recordRow) header() (*schema.Header, error) {
 	if err != nil {
 		return nil, fmt.Errorf("stored parent of %s: %w", p, err)
 	}
-	return &schema.Header{Hash: p.Hash, Parent: parent, Number: p.Number, Time: at(r.BlockTime)}, nil
+	out := &schema.Header{Hash: p.Hash, Parent: parent, Number: p.Number, Time: at(r.BlockTime)}
+	recipient, err := address(r.FeeRecipient)
+	if err != nil {
+		return nil, fmt.Errorf("stored fee recipient of %s: %w", p, err)
+	}
+	if recipient != nil {
+		out.FeeRecipient = *recipient
+	}
+	return out, nil
 }
 
 func at(micros *int64) time.Time {

@@ -50,7 +50,8 @@ func (s *Store) Feed(ctx context.Context, after uint64, limit int) ([]schema.Fee
 		"r.parent AS record_parent, r.status AS record_status, r.block_time AS record_block_time, " +
 		"r.observed_at AS record_observed_at, r.received_at AS record_received_at, " +
 		"r.content_type AS record_content_type, r.observer AS record_observer, r.node AS record_node, " +
-		"r.origin AS record_origin, r.server AS record_server, r.remote AS record_remote"
+		"r.origin AS record_origin, r.server AS record_server, r.remote AS record_remote, " +
+		"r.fee_recipient AS record_fee_recipient"
 	var rows []feedJoined
 	err := s.db.WithContext(ctx).Table("feed f").Select(event+", "+record).
 		Joins("LEFT JOIN records r ON r.chain = f.chain AND r.`key` = f.`key`").

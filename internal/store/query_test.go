@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
@@ -53,6 +54,7 @@ func seedRecord(chain, number, sibling uint64, status schema.Status) recordRow {
 		ReceivedAt: int64(number)*12e6 + int64(chain)*1000 + int64(sibling), ContentType: "text/html; charset=utf-8",
 		Payload: fmt.Appendf(nil, "<p>%d</p>", number), Observer: ptr("alice"), Node: ptr("geth"),
 		Origin: ptr(string(schema.OriginHead)), Server: "s1", Remote: "10.0.0.1", Token: make([]byte, 16),
+		FeeRecipient: ptr(strings.Repeat("fe", 20)),
 	}
 	r.Parent = ptr(string(seedHash(chain, number-1, 0).Key()))
 	return r
@@ -178,6 +180,7 @@ func TestBlocksAreFoundByHashAndByNumber(t *testing.T) {
 			ID: got[0].ID, Chain: 1, Key: key, Status: schema.StatusCanonical, ContentType: "text/html; charset=utf-8",
 			Header: &schema.Header{
 				Hash: seedHash(1, 7, 1), Parent: seedHash(1, 6, 0), Number: 7, Time: time.Unix(84, 0).UTC(),
+				FeeRecipient: schema.Address(bytes.Repeat([]byte{0xfe}, 20)),
 			},
 			Observer: "alice", Node: "geth", Origin: schema.OriginHead, Server: "s1", Remote: "10.0.0.1",
 			ObservedAt: &at, ReceivedAt: schema.FromMicros(7*12e6 + 1001),

@@ -26,6 +26,8 @@ type recordRow struct {
 	Server      string
 	Remote      string
 	Token       []byte
+
+	FeeRecipient *string
 }
 
 func (recordRow) TableName() string { return "records" }

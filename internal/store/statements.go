@@ -24,7 +24,8 @@ type table struct {
 
 func recordsTable() table {
 	return table{"records", []string{"chain", "key", "number", "parent", "status", "block_time", "observed_at",
-		"received_at", "content_type", "payload", "observer", "node", "origin", "server", "remote", "token"}, "id"}
+		"received_at", "content_type", "payload", "observer", "node", "origin", "server", "remote", "token",
+		"fee_recipient"}, "id"}
 }
 
 func observationsTable() table {
@@ -258,15 +259,19 @@ func recordArgs(args []any, e *entry) []any {
 	if payload == nil {
 		payload = []byte{} // NULL otherwise
 	}
-	var number, parent, status, blockTime, observedAt, observer, node, origin any
+	var number, parent, status, blockTime, observedAt, observer, node, origin, recipient any
 	if h := o.Header; h != nil {
 		number, parent, blockTime = h.Number, string(h.Parent.Key()), schema.Micros(h.Time)
 		status = string(e.wrote())
 		observedAt, observer, node = schema.Micros(o.ObservedAt), o.Observer, o.Node
 		origin = string(o.Origin)
+		if h.FeeRecipient != (schema.Address{}) {
+			recipient = h.FeeRecipient.Digits()
+		}
 	}
 	return append(args, o.Chain, string(o.Key), number, parent, status, blockTime, observedAt,
-		schema.Micros(o.ReceivedAt), o.ContentType, payload, observer, node, origin, o.Server, o.Remote, e.lead.token[:])
+		schema.Micros(o.ReceivedAt), o.ContentType, payload, observer, node, origin, o.Server, o.Remote, e.lead.token[:],
+		recipient)
 }
 
 // observationArgs appends one row for each observer of the entry, in the order of their names: first arrivals within
