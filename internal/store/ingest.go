@@ -23,7 +23,10 @@ func (c *committer) attempt(ctx context.Context, f *flight, entries []*entry, lo
 	if err := c.stmts.prepare(ctx, s.ingest); err != nil {
 		return err
 	}
-	var after map[uint64]*chainRow
+	var (
+		after map[uint64]*chainRow
+		end   uint64
+	)
 	err := s.transactionOn(ctx, s.writes, func(tx *gorm.DB) error {
 		inner, ok := tx.Statement.ConnPool.(*sql.Tx)
 		if !ok {
@@ -50,10 +53,12 @@ func (c *committer) attempt(ctx context.Context, f *flight, entries []*entry, lo
 		var err error
 		after, err = a.publish(ctx)
 		f.misled = f.misled || a.misled
+		end = a.end
 		return err
 	})
 	if err == nil {
 		maps.Copy(f.chains, after)
+		s.tell(end)
 	}
 	return err
 }
@@ -65,9 +70,10 @@ type ingest struct {
 	tx      *sql.Tx // db's own
 	entries []*entry
 
-	inserted int  // records
-	clean    bool // every record but the known ones was inserted now
-	misled   bool // a status was not as guessed
+	inserted int    // records
+	clean    bool   // every record but the known ones was inserted now
+	misled   bool   // a status was not as guessed
+	end      uint64 // seq of the last feed row written, 0 if none was
 }
 
 // insert writes the records that are not known to be there, and finds out ids and which offers were first.
@@ -229,7 +235,7 @@ func (a *ingest) publish(ctx context.Context) (map[uint64]*chainRow, error) {
 	if l.last != last {
 		return nil, fmt.Errorf("insert feed: %d rows for %d records", len(l.rows), len(firsts))
 	}
-	a.misled = p.misled
+	a.misled, a.end = p.misled, last
 	args := make([]any, 0, len(l.rows)*len(feedTable().columns))
 	for i := range l.rows {
 		args = feedArgs(args, &l.rows[i])

@@ -45,6 +45,7 @@ func (s *Store) judge(ctx context.Context, chain uint64, now int64) error {
 			return err
 		}
 		found = nil
+		end := uint64(0)
 		err = s.retried(ctx, func(tx *gorm.DB) error {
 			l, err := openLedger(tx, now)
 			if err != nil {
@@ -53,10 +54,15 @@ func (s *Store) judge(ctx context.Context, chain uint64, now int64) error {
 			if found, err = deliberate(tx, chain, now); err != nil || found == nil {
 				return err
 			}
-			return found.enact(l, chain)
+			err = found.enact(l, chain)
+			end = l.last
+			return err
 		})
 		if err != nil {
 			return err
+		}
+		if found != nil {
+			s.tell(end)
 		}
 		s.announce(chain, found)
 	}

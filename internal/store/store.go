@@ -42,6 +42,10 @@ type Options struct {
 
 	Keep Retention // what Run forgets; default: nothing
 
+	// Committed is told the feed's highest seq after each COMMIT that added to it, so that whoever follows the feed need
+	// not wait for its next look. It must not block. Default: nobody is told.
+	Committed func(seq uint64)
+
 	Log        logrus.FieldLogger    // default: discard
 	Registerer prometheus.Registerer // default: no metrics
 }
@@ -66,6 +70,7 @@ type Store struct {
 	marked  atomic.Bool           // it left a mark
 
 	keep      Retention
+	committed func(seq uint64)
 	cacheKeys int          // how many committed records the ingest remembers
 	steady    bool         // Options.Now was given: it is also the clock that servers compare by
 	pruned    atomic.Int64 // when old transitions of nodes were last looked for; 0: not yet
@@ -102,6 +107,7 @@ func open(ctx context.Context, opts Options, src source, connector driver.Connec
 		s.turn = make(chan struct{}, 1)
 	}
 	s.steady = opts.Now != nil
+	s.committed = opts.Committed
 	s.metrics = newMetrics(opts.Registerer)
 	s.queue = newQueue(cmp.Or(opts.QueueRows, defaultQueueRows), int64(cmp.Or(opts.QueueBytes, defaultQueueBytes)))
 	s.pool = newPool(src, connector)
@@ -186,6 +192,13 @@ func (s *Store) Run(ctx context.Context) error {
 	pruning.Wait()
 	s.forgetMarks(ctx)
 	return nil
+}
+
+// tell spreads the news of a COMMIT; seq is 0 if the feed did not grow.
+func (s *Store) tell(seq uint64) {
+	if s.committed != nil && seq > 0 {
+		s.committed(seq)
+	}
 }
 
 func (s *Store) settle(p *pending, answer schema.Settlement) {
