@@ -28,6 +28,7 @@ type Offer struct {
 	Chain        uint64 // BareChain for a bare payload
 	Key          Key
 	Header       *Header // nil for a bare payload
+	HeaderRLP    []byte  // the same as its observer sent it; nil where nobody has it
 	ContentType  string
 	Payload      []byte
 	Observer     string // empty for a bare payload

@@ -226,6 +226,7 @@ func (r *relay) offerOf(content []byte) (*schema.Offer, error) {
 		Chain:        o.Chain,
 		Key:          header.Hash.Key(),
 		Header:       &header,
+		HeaderRLP:    o.Header,
 		ContentType:  o.ContentType,
 		Payload:      bytes.Clone(payload),
 		Observer:     r.hello.Observer,

@@ -25,7 +25,7 @@ type table struct {
 func recordsTable() table {
 	return table{"records", []string{"chain", "key", "number", "parent", "status", "block_time", "observed_at",
 		"received_at", "content_type", "payload", "observer", "node", "origin", "server", "remote", "token",
-		"fee_recipient"}, "id"}
+		"fee_recipient", "header"}, "id"}
 }
 
 func observationsTable() table {
@@ -259,19 +259,22 @@ func recordArgs(args []any, e *entry) []any {
 	if payload == nil {
 		payload = []byte{} // NULL otherwise
 	}
-	var number, parent, status, blockTime, observedAt, observer, node, origin, recipient any
+	var number, parent, status, blockTime, observedAt, observer, node, origin, recipient, header any
 	if h := o.Header; h != nil {
 		number, parent, blockTime = h.Number, string(h.Parent.Key()), schema.Micros(h.Time)
 		status = string(e.wrote())
 		observedAt, observer, node = schema.Micros(o.ObservedAt), o.Observer, o.Node
 		origin = string(o.Origin)
+		if len(o.HeaderRLP) > 0 {
+			header = o.HeaderRLP
+		}
 		if h.FeeRecipient != (schema.Address{}) {
 			recipient = h.FeeRecipient.Digits()
 		}
 	}
 	return append(args, o.Chain, string(o.Key), number, parent, status, blockTime, observedAt,
 		schema.Micros(o.ReceivedAt), o.ContentType, payload, observer, node, origin, o.Server, o.Remote, e.lead.token[:],
-		recipient)
+		recipient, header)
 }
 
 // observationArgs appends one row for each observer of the entry, in the order of their names: first arrivals within
