@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -197,35 +196,6 @@ func TestClientCannotKeepTheServerFromStopping(t *testing.T) {
 			t.Errorf("Run returned after %v", took)
 		}
 	})
-}
-
-// While the client is still sending, the server ends the connection. No ack that it wrote may be lost: with a plain
-// close, the unread input would turn into a reset that overtakes them.
-func TestOrderlyCloseLosesNoAck(t *testing.T) {
-	t.Parallel()
-	r := start(t)
-	const closes, frames = 300, 20
-	for i := range closes {
-		p := r.dial()
-		p.greet()
-		var contents []string
-		for n := range frames {
-			contents = append(contents, data(int64(i*frames+n)))
-		}
-		contents = append(contents, []string{"B", "X", ""}[i%3])
-		p.send(contents...)
-		// More than the server reads before it closes; a failed write would be a reset.
-		p.send(strings.Repeat("x", 64<<10))
-		p.wantAcks(frames)
-		if i%3 != 0 {
-			p.wantPrefix("Estop protocol ")
-		}
-		p.wantEnd()
-		p.nc.Close()
-	}
-	if got := r.metric("settlements_total", "first"); got != closes*frames {
-		t.Errorf("%v settled as first, want %d", got, closes*frames)
-	}
 }
 
 func TestServerListsOnlyOpenConnections(t *testing.T) {
