@@ -67,3 +67,12 @@ type ClientCount struct {
 	IP    string
 	Count uint64
 }
+
+// PlacedTransaction is a transaction in one of the blocks that hold it: before a reorganisation settles, it may stand in
+// several.
+type PlacedTransaction struct {
+	Transaction
+	Chain       uint64
+	Block       Point
+	BlockStatus Status
+}
