@@ -72,7 +72,7 @@ func (instant) Run(ctx context.Context) error {
 	return nil
 }
 
-func migrated(b *testing.B, dsn string) *store.Store {
+func migrated(b testing.TB, dsn string) *store.Store {
 	b.Helper()
 	s, err := store.Open(b.Context(), store.Options{DSN: dsn})
 	if err != nil {
@@ -86,12 +86,13 @@ func migrated(b *testing.B, dsn string) *store.Store {
 }
 
 // serve runs a store and a server until the benchmark ends and returns the server's address.
-func serve(b *testing.B, s interface {
+func serve(b testing.TB, s interface {
 	server.Store
 	Run(context.Context) error
 }) string {
 	b.Helper()
-	srv, err := server.New(server.Options{Addr: "127.0.0.1:0", Name: "bench", Store: s, Registerer: prometheus.NewRegistry()})
+	srv, err := server.New(server.Options{Addr: "127.0.0.1:0", Name: "bench", MaxConns: 40_000, Store: s,
+		Registerer: prometheus.NewRegistry()})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -146,39 +147,47 @@ func share(frames [][]byte, i, of int) (mine [][]byte) {
 func benchFrames(b *testing.B, n int) [][]byte {
 	b.Helper()
 	frames := make([][]byte, n)
-	payload := bytes.Repeat([]byte("x"), 450)
 	for i := range frames {
-		h := &types.Header{Number: big.NewInt(int64(i)), Difficulty: big.NewInt(0), BaseFee: big.NewInt(7), Time: uint64(i)}
-		raw, err := rlp.EncodeToBytes(h)
-		if err != nil {
-			b.Fatal(err)
-		}
-		content, err := wire.AppendData(nil, schema.Observation{
-			Chain: 1, Header: raw, Hash: schema.Hash(h.Hash()), Node: "geth-1", ObservedAt: time.Unix(1_700_000_000, 0),
-			ContentType: "text/html; charset=utf-8", Origin: schema.OriginBackfill,
-		}, payload)
-		if err != nil {
-			b.Fatal(err)
-		}
-		frames[i] = netstring.Append(nil, content)
+		frames[i] = benchFrame(b, i)
 	}
 	return frames
 }
 
-func greet(b *testing.B, addr string, i int) net.Conn {
-	b.Helper()
+func benchFrame(tb testing.TB, i int) []byte {
+	tb.Helper()
+	h := &types.Header{Number: big.NewInt(int64(i)), Difficulty: big.NewInt(0), BaseFee: big.NewInt(7), Time: uint64(i)}
+	raw, err := rlp.EncodeToBytes(h)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	content, err := wire.AppendData(nil, schema.Observation{
+		Chain: 1, Header: raw, Hash: schema.Hash(h.Hash()), Node: "geth-1", ObservedAt: time.Unix(1_700_000_000, 0),
+		ContentType: "text/html; charset=utf-8", Origin: schema.OriginBackfill,
+	}, bytes.Repeat([]byte("x"), 450))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return netstring.Append(nil, content)
+}
+
+func greet(tb testing.TB, addr string, i int) net.Conn {
+	tb.Helper()
 	nc, err := net.Dial("tcp", addr)
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
-	hello, err := wire.AppendHello(nil, wire.Hello{Observer: fmt.Sprintf("observer-%d", i), Chains: []uint64{1}})
-	if err != nil {
-		b.Fatal(err)
-	}
-	if _, err := nc.Write(netstring.Append(nil, hello)); err != nil {
-		b.Fatal(err)
+	if _, err := nc.Write(netstring.Append(nil, helloOf(i))); err != nil {
+		tb.Fatal(err)
 	}
 	return nc
+}
+
+func helloOf(i int) []byte {
+	hello, err := wire.AppendHello(nil, wire.Hello{Observer: fmt.Sprintf("observer-%d", i), Chains: []uint64{1}})
+	if err != nil {
+		panic(err)
+	}
+	return hello
 }
 
 // pump sends the frames with at most window of them unacked and returns how long each took.
