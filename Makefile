@@ -5,7 +5,7 @@ SHELL := /bin/bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 LINT := go tool -modfile=deploy/dev/lint/go.mod golangci-lint
-SCRIPTS := deploy/dev/with-services .ci/run
+SCRIPTS := deploy/dev/with-services deploy/dev/with-python deploy/dev/check-python .ci/run
 IMAGES := Dockerfile-client Dockerfile-server docker-compose.yml
 
 .PHONY: help
@@ -22,10 +22,11 @@ demo: ## a small network in one process: DEMO_HTTP=127.0.0.1:8080 sets the addre
 .PHONY: test
 test: ## every test under the race detector, against a private MariaDB, Redis and geth (installs them on Debian as root)
 	deploy/dev/with-services go test -race -timeout 12m $(TESTFLAGS) ./...
+	deploy/dev/with-services deploy/dev/with-python python -m pytest python
 
 .PHONY: accept
-accept: ## the long tests: outages by the minute, many kills, much data
-	FIRSTSEEN_ACCEPT=1 deploy/dev/with-services go test -timeout 60m -count 1 $(TESTFLAGS) ./test/...
+accept: ## the long tests: outages by the minute, many kills, crowds, much data
+	FIRSTSEEN_ACCEPT=1 deploy/dev/with-services go test -timeout 60m -count 1 $(TESTFLAGS) ./test/... ./server
 
 .PHONY: check
 check: lint ## what a commit must pass: format, vet, linters, module files, layers and the short tests
@@ -41,6 +42,7 @@ lint: ## formatters and linters only; the first run builds golangci-lint, which 
 		else echo "shellcheck is not installed: scripts unchecked (apt-get install shellcheck)" >&2; fi
 	go -C deploy/dev/images run . $(addprefix $(CURDIR)/,$(IMAGES))
 	$(LINT) run
+	deploy/dev/check-python
 
 .PHONY: bench
 bench: ## ingest beside what the databases can do (3 minutes), then the benchmarks, each for a second
