@@ -15,9 +15,9 @@ import (
 type CommitPoint int
 
 const (
-	// BeforeCommit: the COMMIT has arrived and was not passed on.
+	// BeforeCommit is when the COMMIT has arrived and was not passed on.
 	BeforeCommit CommitPoint = iota
-	// AfterCommit: the database has committed and its answer was not passed on.
+	// AfterCommit is when the database has committed and its answer was not passed on.
 	AfterCommit
 )
 
