@@ -15,6 +15,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/net/netutil"
 
+	"github.com/firstseen/firstseen/internal/certs"
 	"github.com/firstseen/firstseen/internal/quiet"
 )
 
@@ -31,7 +32,7 @@ type Gateway struct {
 	sessions  *generations[session]
 	limits    *generations[limiter]
 	keys      atomic.Pointer[keyring] // nil without a file of keys
-	cert      *certificate            // nil without TLS
+	cert      *certs.Files            // nil without TLS
 	places    chan struct{}           // for requests with large answers
 	metrics   *metrics
 
@@ -104,15 +105,10 @@ func (g *Gateway) bind(ctx context.Context) error {
 	if o.TLSListen == "" {
 		return nil
 	}
-	g.cert = &certificate{cert: o.Cert, key: o.Key}
-	if err := g.loadCertificate(); err != nil {
+	if err := g.openCertificate(); err != nil {
 		return err
 	}
-	config, err := g.cert.tlsConfig(o.ClientCA)
-	if err != nil {
-		return err
-	}
-	return g.listen(ctx, "https", o.TLSListen, config, http.HandlerFunc(g.serveEither))
+	return g.listen(ctx, "https", o.TLSListen, g.cert.Server("h2", "http/1.1"), http.HandlerFunc(g.serveEither))
 }
 
 // serveEither is for a port where a request says by itself whether it wants to be a WebSocket.

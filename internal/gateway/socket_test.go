@@ -219,8 +219,8 @@ func TestSocketsAreToldThatTheGatewayEnds(t *testing.T) {
 
 func TestSocketOverTLS(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t)
-	cert, key := ca.files(2, time.Now().Add(time.Hour))
+	ca := testenv.NewAuthority(t)
+	cert, key := ca.Files(testenv.Leaf{Hosts: []string{"127.0.0.1"}})
 	node := newStub(t, func(question) string { return `"0x1"` })
 	s := serve(t, Options{Pool: poolOf(node.URL), TLSListen: anyPort, Cert: cert, Key: key})
 	transport := &http.Transport{TLSClientConfig: tlsFor(ca)}
