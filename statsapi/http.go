@@ -100,6 +100,7 @@ func (a *API) handler() (http.Handler, error) {
 	r.Method(http.MethodGet, "/metrics", metricsHandler(a.opts.Gatherer))
 	limited := r.With(a.limit)
 	a.routeCat(limited)
+	a.routeEventStore(r)
 	a.routeV1(limited)
 	document, err := a.document()
 	if err != nil {

@@ -15,6 +15,7 @@ type Store interface {
 	Tallier
 	CatReader
 	NodeReader
+	EventReader
 }
 
 // ChainReader tells where every stored chain stands, by chain id.
@@ -75,4 +76,16 @@ type NodeReader interface {
 	NodeHistories(ctx context.Context, places []schema.NodePlace, limit int) ([]schema.ObservedEvent, error)
 	// NodeEvents returns up to limit transitions of one node, those received last first.
 	NodeEvents(ctx context.Context, f schema.NodeFilter, limit int) ([]schema.ObservedEvent, error)
+}
+
+// EventReader reads what the event store's routes show besides blocks.
+type EventReader interface {
+	// PlacesOf returns a transaction in each block that holds it, those stored earlier first.
+	PlacesOf(ctx context.Context, transaction schema.Hash) ([]schema.PlacedTransaction, error)
+	// SentBy lists what an account sent on a chain's branch, newest first, after skipping some.
+	SentBy(ctx context.Context, chain uint64, account schema.Address, skip, limit int) ([]schema.PlacedTransaction, error)
+	// CountSentBy counts what SentBy lists, up to a limit.
+	CountSentBy(ctx context.Context, chain uint64, account schema.Address, limit int) (uint64, error)
+	// TransactionHashes returns each block's transactions in the block's order.
+	TransactionHashes(ctx context.Context, blocks []schema.Key) (map[schema.Key][]schema.Hash, error)
 }
