@@ -8,9 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -18,6 +16,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/firstseen/firstseen/internal/callers"
 	"github.com/firstseen/firstseen/schema"
 )
 
@@ -116,53 +115,8 @@ func (g *Gateway) identify(r *http.Request) (caller, error) {
 	case g.opts.RequireKey:
 		return caller{}, errKey
 	}
-	who.id = network(clientAddr(r, g.opts.Trusted))
+	who.id = callers.Network(callers.Address(r, g.opts.Trusted))
 	return who, nil
-}
-
-// clientAddr is the address that a request comes from: the connection's, or, where that is a trusted proxy, the last
-// one in X-Forwarded-For that no trusted proxy has. What stands before that, anybody may have written.
-func clientAddr(r *http.Request, trusted []netip.Prefix) netip.Addr {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	addr, err := netip.ParseAddr(host)
-	if err != nil {
-		return netip.Addr{}
-	}
-	addr = addr.Unmap().WithZone("")
-	if len(trusted) == 0 {
-		return addr
-	}
-	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-	for i := len(hops) - 1; i >= 0 && within(addr, trusted); i-- {
-		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
-		if err != nil {
-			break
-		}
-		addr = hop.Unmap().WithZone("")
-	}
-	return addr
-}
-
-func within(addr netip.Addr, prefixes []netip.Prefix) bool {
-	for _, p := range prefixes {
-		if p.Contains(addr) {
-			return true
-		}
-	}
-	return false
-}
-
-// network names the part of an address that is one subscriber's: an IPv6 host can pick any address of its /64.
-func network(addr netip.Addr) string {
-	if addr.Is6() {
-		if p, err := addr.Prefix(64); err == nil {
-			return p.String()
-		}
-	}
-	return addr.String()
 }
 
 // spend takes n calls from a caller's budget, or tells after what time there will be enough of it again.
@@ -170,7 +124,7 @@ func (g *Gateway) spend(who caller, n int) (wait time.Duration, ok bool) {
 	if who.rate == 0 {
 		return 0, true
 	}
-	g.limits.use(who.id, true, func(l *limiter, now time.Time) {
+	g.limits.Use(who.id, true, func(l *limiter, now time.Time) {
 		if l.Limiter == nil || l.Limit() != who.rate {
 			l.Limiter = rate.NewLimiter(who.rate, who.burst)
 		}

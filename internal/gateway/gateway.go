@@ -15,11 +15,12 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/net/netutil"
 
+	"github.com/firstseen/firstseen/internal/callers"
 	"github.com/firstseen/firstseen/internal/certs"
 	"github.com/firstseen/firstseen/internal/quiet"
 )
 
-// maxCallers is how many callers' sessions and budgets are remembered: see generations.
+// maxCallers is how many callers' sessions and budgets are remembered: see callers.Generations.
 const maxCallers = 1 << 16
 
 // Gateway serves JSON-RPC over HTTP, HTTPS and WebSocket from a pool of nodes.
@@ -29,8 +30,8 @@ type Gateway struct {
 	allowed   map[string]*method
 	roster    *roster
 	transport *http.Transport
-	sessions  *generations[session]
-	limits    *generations[limiter]
+	sessions  *callers.Generations[session]
+	limits    *callers.Generations[limiter]
 	keys      atomic.Pointer[keyring] // nil without a file of keys
 	cert      *certs.Files            // nil without TLS
 	places    chan struct{}           // for requests with large answers
@@ -59,8 +60,8 @@ func New(ctx context.Context, o Options) (*Gateway, error) {
 		opts: o, log: o.Log, closing: make(chan struct{}), places: make(chan struct{}, o.MaxLarge),
 		roster:    &roster{pool: o.Pool, now: o.Now, nodes: map[string]*node{}},
 		transport: newTransport(),
-		sessions:  newGenerations[session](maxCallers, o.Session, o.Now),
-		limits:    newGenerations[limiter](maxCallers, time.Minute, o.Now),
+		sessions:  callers.NewGenerations[session](maxCallers, o.Session, o.Now),
+		limits:    callers.NewGenerations[limiter](maxCallers, time.Minute, o.Now),
 	}
 	if g.allowed, err = methods(o.Allow); err != nil {
 		return nil, err

@@ -31,7 +31,7 @@ type view struct {
 // look settles what "latest" means to this caller now: the pool's tip, but never below what the caller was told.
 func (g *Gateway) look(caller string, least uint64) view {
 	v := view{caller: caller, least: least}
-	g.sessions.use(caller, false, func(s *session, now time.Time) {
+	g.sessions.Use(caller, false, func(s *session, now time.Time) {
 		if now.Sub(s.at) <= g.opts.Session {
 			v.told = s.height
 		}
@@ -43,7 +43,7 @@ func (g *Gateway) look(caller string, least uint64) view {
 
 // tell notes that the caller has learnt of a head.
 func (g *Gateway) tell(caller string, height uint64) {
-	g.sessions.use(caller, true, func(s *session, now time.Time) {
+	g.sessions.Use(caller, true, func(s *session, now time.Time) {
 		if height >= s.height || now.Sub(s.at) > g.opts.Session {
 			s.height, s.at = height, now
 		}

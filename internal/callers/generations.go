@@ -1,14 +1,14 @@
-package gateway
+package callers
 
 import (
 	"sync"
 	"time"
 )
 
-// generations remembers values by caller for between one and two periods after their last use. It holds two maps of at
+// Generations remembers values by caller for between one and two periods after their last use. It holds two maps of at
 // most max entries: when the younger is full or a period old, it becomes the elder and the elder is forgotten. So a
 // flood of callers costs bounded memory, and at worst makes others be forgotten early.
-type generations[V any] struct {
+type Generations[V any] struct {
 	max    int
 	period time.Duration
 	now    func() time.Time
@@ -18,13 +18,14 @@ type generations[V any] struct {
 	turned         time.Time
 }
 
-func newGenerations[V any](size int, period time.Duration, now func() time.Time) *generations[V] {
-	return &generations[V]{max: size, period: period, now: now, younger: map[string]*V{}, turned: now()}
+// NewGenerations remembers values for at least period, of twice size callers at most.
+func NewGenerations[V any](size int, period time.Duration, now func() time.Time) *Generations[V] {
+	return &Generations[V]{max: size, period: period, now: now, younger: map[string]*V{}, turned: now()}
 }
 
-// use calls f with the value of key while nobody else uses any. It starts from the zero value if create, and does
+// Use calls f with the value of key while nobody else uses any. It starts from the zero value if create, and does
 // nothing when there is none otherwise.
-func (g *generations[V]) use(key string, create bool, f func(v *V, now time.Time)) {
+func (g *Generations[V]) Use(key string, create bool, f func(v *V, now time.Time)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.now()
