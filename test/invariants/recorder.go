@@ -63,6 +63,13 @@ func NewRecorder(target string, absent func(context.Context, []schema.Key) ([]sc
 // Addr returns host and port to connect to.
 func (r *Recorder) Addr() string { return r.listener.Addr().String() }
 
+// Target names the server for the connections to come, when it has another address than before.
+func (r *Recorder) Target(addr string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.target = addr
+}
+
 // Gate has pass asked, on the connection's goroutine, whether each further frame may pass; false cuts its connection
 // instead. The frame is written down either way. Pass must not call the Recorder. A nil pass lets everything through.
 func (r *Recorder) Gate(pass func(Frame) bool) {
@@ -107,7 +114,10 @@ func (r *Recorder) serve() {
 
 func (r *Recorder) relay(client net.Conn) {
 	defer client.Close()
-	server, err := net.Dial("tcp", r.target) //nolint:noctx // on this machine it is answered at once, one way or the other
+	r.mu.Lock()
+	target := r.target
+	r.mu.Unlock()
+	server, err := net.Dial("tcp", target) //nolint:noctx // on this machine it is answered at once, one way or the other
 	if err != nil {
 		return
 	}

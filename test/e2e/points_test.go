@@ -1,0 +1,102 @@
+package e2e
+
+import (
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/firstseen/firstseen/internal/faults"
+	"github.com/firstseen/firstseen/internal/testenv"
+	"github.com/firstseen/firstseen/internal/wire"
+	"github.com/firstseen/firstseen/schema"
+	"github.com/firstseen/firstseen/test/invariants"
+)
+
+// ingest is how the transaction that stores blocks begins.
+const ingest = "INSERT INTO records"
+
+// deadly plants a fault in the way of a commit: the process is killed, and what was on its way there is lost.
+func deadly(p *faults.MySQLProxy, at faults.CommitPoint, victim *actor) <-chan struct{} {
+	done := make(chan struct{})
+	p.Catch(at, ingest, func() bool {
+		victim.kill()
+		close(done)
+		return false
+	})
+	return done
+}
+
+// deadlyFrame kills the victim when the next frame of the type is about to pass, which it then does or does not.
+func deadlyFrame(r *invariants.Recorder, kind byte, from string, victim *actor, passes bool) <-chan struct{} {
+	done := make(chan struct{})
+	var first sync.Once
+	r.Gate(func(f invariants.Frame) bool {
+		if f.Type != kind || f.Observer != from || len(f.Keys) == 0 {
+			return true
+		}
+		lives := true
+		first.Do(func() {
+			victim.kill()
+			close(done)
+			lives = passes
+		})
+		return lives
+	})
+	return done
+}
+
+// A server dies before its COMMIT, with the answer to its COMMIT on its way to it, with its ack on its way to the
+// observer, and after that; an observer dies with a block on its way and with the ack on its way. Each time everything is
+// stored once, and nothing is acked that is not.
+func TestKilledAtEachPointFromOfferToAck(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, newDevnet(t, 2), testenv.MySQL(t))
+	proxy, dsn := behindMySQL(t, s.dsn)
+	server := s.server("server-a", dsn)
+	to := []string{server.recorder.Addr()}
+	keeper := s.observer("keeper", s.net.URLs()[0], to, "--spool", filepath.Join(t.TempDir(), "spool"))
+	forgetful := s.observer("forgetful", s.net.URLs()[1], to)
+	s.mine(3)
+	s.rests()
+
+	for _, point := range []struct {
+		name   string
+		victim *actor
+		plant  func(victim *actor) <-chan struct{}
+		stored bool // with the victim dead, the block is there
+	}{
+		{"server before COMMIT", server, func(v *actor) <-chan struct{} { return deadly(proxy, faults.BeforeCommit, v) }, false},
+		{"server between COMMIT and its answer", server, func(v *actor) <-chan struct{} { return deadly(proxy, faults.AfterCommit, v) }, true},
+		{"server with its ack on the way", server,
+			func(v *actor) <-chan struct{} { return deadlyFrame(v.recorder, wire.TypeAck, "keeper", v, false) }, true},
+		{"observer with its spool and a block on the way", keeper,
+			func(v *actor) <-chan struct{} { return deadlyFrame(server.recorder, wire.TypeData, "keeper", v, true) }, true},
+		{"observer without a spool, its ack on the way", forgetful,
+			func(v *actor) <-chan struct{} {
+				return deadlyFrame(server.recorder, wire.TypeAck, "forgetful", v, true)
+			}, true},
+	} {
+		t.Log(point.name)
+		happened := point.plant(point.victim)
+		s.mine(1)
+		happens(t, happened)
+		head := s.net.Head().Hash
+		if point.stored {
+			s.has(head)
+		} else if s.acked()[head.Key()] {
+			t.Error("a block was acked whose COMMIT never came")
+		} else {
+			s.lacks([]schema.Key{head.Key()})
+		}
+		s.mine(2)
+		point.victim.restart()
+		s.rests()
+	}
+	server.recorder.Gate(nil)
+	s.mine(1)
+	keeper.delivers()
+	forgetful.delivers() // and then, with all acks taken, the server dies
+	server.restart()
+	s.mine(1)
+	s.rests()
+}
