@@ -21,21 +21,20 @@ const ceilingBatch = 256
 // ceiling writes what the store would write for new blocks, and looks at nothing: no duplicates, no chain, one
 // statement a table. Rows of a batch are sorted by key. The counter is taken last, as the store does.
 type ceiling struct {
-	dsn         string
-	rows        int
+	dsn         string // of the run
 	connections int
 	oneTable    bool // records only
 }
 
-func (c ceiling) run(ctx context.Context) (result, error) {
+func (c ceiling) run(ctx context.Context, dsn string, blocks []block) (result, error) {
+	c.dsn = dsn
 	db, err := c.open()
 	if err != nil {
 		return result{}, err
 	}
 	defer func() { _ = db.Close() }()
-	batches := make(chan []*schema.Offer, c.rows/ceilingBatch+1)
-	all := blocks(c.rows, "observer-1")
-	for b := range slices.Chunk(all, ceilingBatch) {
+	batches := make(chan []*schema.Offer, len(blocks)/ceilingBatch+1)
+	for b := range slices.Chunk(offersOf(blocks, "observer-1"), ceilingBatch) {
 		if len(b) < ceilingBatch {
 			break // one prepared size
 		}
@@ -96,7 +95,7 @@ func (c ceiling) open() (*sql.DB, error) {
 func (c ceiling) prepare(ctx context.Context, db *sql.DB) ([]*writer, error) {
 	texts := map[string][]string{
 		"records": {"chain", "key", "number", "parent", "status", "block_time", "observed_at", "received_at", "content_type",
-			"payload", "observer", "node", "origin", "server", "remote", "token"},
+			"payload", "observer", "node", "origin", "server", "remote", "token", "fee_recipient", "header"},
 		"observations": {"record", "observer", "node", "server", "origin", "observed_at", "received_at"},
 		"feed":         {"seq", "kind", "chain", "key", "number", "to_number", "status", "was", "note", "at"},
 	}
@@ -148,13 +147,13 @@ func (w *writer) write(ctx context.Context, batch []*schema.Offer) error {
 }
 
 func (w *writer) fill(ctx context.Context, tx *sql.Tx, batch []*schema.Offer) error {
-	args := make([]any, 0, 16*len(batch))
+	args := make([]any, 0, 18*len(batch))
 	token := make([]byte, 16)
 	for _, o := range batch {
 		h := o.Header
 		args = append(args, o.Chain, string(o.Key), h.Number, string(h.Parent.Key()), "canonical", schema.Micros(h.Time),
 			schema.Micros(o.ObservedAt), schema.Micros(o.ReceivedAt), o.ContentType, o.Payload, o.Observer, o.Node,
-			string(o.Origin), o.Server, o.Remote, token)
+			string(o.Origin), o.Server, o.Remote, token, h.FeeRecipient.Digits(), o.HeaderRLP)
 	}
 	done, err := w.insert(ctx, tx, "records", args)
 	if err != nil || w.oneTable {

@@ -28,12 +28,8 @@ func places(dir string) []place {
 	out := []place{{
 		name: "sqlite", fresh: func(ctx context.Context) (string, func(), error) { return freshFile(ctx, dir) },
 		ceilings: []contender{
-			{"driver, same tables", func(ctx context.Context, dsn string, rows int) (result, error) {
-				return ceiling{dsn: dsn, rows: rows, connections: 1}.run(ctx)
-			}},
-			{"driver, one table", func(ctx context.Context, dsn string, rows int) (result, error) {
-				return ceiling{dsn: dsn, rows: rows, connections: 1, oneTable: true}.run(ctx)
-			}},
+			{"driver, same tables", ceiling{connections: 1}.run},
+			{"driver, one table", ceiling{connections: 1, oneTable: true}.run},
 		},
 	}}
 	admin := os.Getenv(mysqlVariable)
@@ -44,18 +40,10 @@ func places(dir string) []place {
 	return append([]place{{
 		name: "mysql", fresh: func(ctx context.Context) (string, func(), error) { return freshDatabase(ctx, admin) },
 		ceilings: []contender{
-			{"driver, same tables", func(ctx context.Context, dsn string, rows int) (result, error) {
-				return ceiling{dsn: dsn, rows: rows, connections: 2}.run(ctx)
-			}},
-			{"driver, same tables, 1 connection", func(ctx context.Context, dsn string, rows int) (result, error) {
-				return ceiling{dsn: dsn, rows: rows, connections: 1}.run(ctx)
-			}},
-			{"driver, same tables, 3 connections", func(ctx context.Context, dsn string, rows int) (result, error) {
-				return ceiling{dsn: dsn, rows: rows, connections: 3}.run(ctx)
-			}},
-			{"driver, one table", func(ctx context.Context, dsn string, rows int) (result, error) {
-				return ceiling{dsn: dsn, rows: rows, connections: 2, oneTable: true}.run(ctx)
-			}},
+			{"driver, same tables", ceiling{connections: 2}.run},
+			{"driver, same tables, 1 connection", ceiling{connections: 1}.run},
+			{"driver, same tables, 3 connections", ceiling{connections: 3}.run},
+			{"driver, one table", ceiling{connections: 2, oneTable: true}.run},
 		},
 	}}, out...)
 }
