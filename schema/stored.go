@@ -52,6 +52,7 @@ type Tally struct {
 	Seq          uint64            // the last feed row counted
 	Blocks       map[uint64]uint64 // by chain
 	First        map[string]uint64 // blocks by the observer who was first
+	Servers      map[string]uint64 // records by the server that received them first
 	Bare         uint64
 	Transactions uint64 // in those blocks, siblings included
 }

@@ -50,14 +50,12 @@ func (a *API) listBlocks(ctx context.Context, in *listInput) (*listOutput, error
 		}
 		out.Body.PageBar = pageBar(in.url, q.page, total, uint64(q.limit))
 	}
-	found, err := a.fetchList(ctx, q)
+	found, next, err := a.fetchList(ctx, q)
 	if err != nil {
 		return nil, err
 	}
-	if len(found) > q.limit { // one more was asked for, to know whether there is more
-		found = found[:q.limit]
-		last := found[q.limit-1]
-		cursor := encodeCursor(schema.BlockPlace{Number: last.Header.Number, Chain: last.Chain, ID: last.ID})
+	if next != nil {
+		cursor := encodeCursor(*next)
 		out.Body.NextCursor = &cursor
 	}
 	out.Body.Data, err = a.blocks(ctx, found)
@@ -105,14 +103,20 @@ func (a *API) listedChains(ctx context.Context, named chainParam) ([]uint64, err
 	return chainIDs(states), err
 }
 
-func (a *API) fetchList(ctx context.Context, q listQuery) ([]schema.Record, error) {
+func (a *API) fetchList(ctx context.Context, q listQuery) ([]schema.Record, *schema.BlockPlace, error) {
 	if q.page <= 1 {
-		return a.opts.Store.ListBlocks(ctx, q.chains, q.after, q.limit+1)
+		return a.opts.Store.ListBlocks(ctx, q.chains, schema.RecordFilter{}, false, q.after, q.limit)
 	}
 	if q.page-1 > math.MaxInt32/uint64(q.limit) {
-		return nil, nil // farther than any list goes
+		return nil, nil, nil // farther than any list goes
 	}
-	return a.opts.Store.PageBlocks(ctx, q.chains[0], int(q.page-1)*q.limit, q.limit+1)
+	found, err := a.opts.Store.PageBlocks(ctx, q.chains[0], int(q.page-1)*q.limit, q.limit+1)
+	if len(found) <= q.limit { // one more was asked for, to know whether there is more
+		return found, nil, err
+	}
+	found = found[:q.limit]
+	last := found[q.limit-1]
+	return found, &schema.BlockPlace{Number: last.Header.Number, Chain: last.Chain, ID: last.ID}, err
 }
 
 func (a *API) blocks(ctx context.Context, records []schema.Record) ([]Block, error) {

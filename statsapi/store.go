@@ -10,7 +10,7 @@ import (
 type Store interface {
 	ChainReader
 	RecordReader
-	BlockLister
+	RecordLister
 	BlockDetailer
 	Tallier
 	CatReader
@@ -33,12 +33,21 @@ type RecordReader interface {
 	Payload(ctx context.Context, id uint64) ([]byte, error)
 }
 
-// BlockLister lists blocks in the order that schema.BlockPlace describes.
-type BlockLister interface {
-	// ListBlocks starts after a place, or with the newest block when it is nil.
-	ListBlocks(ctx context.Context, chains []uint64, after *schema.BlockPlace, limit int) ([]schema.Record, error)
+// RecordLister lists records. A list starts after a place, or with its first when that is nil; next is where to go on, nil
+// at the end. Conditions that no index serves may make an answer short with more to come.
+type RecordLister interface {
+	// ListBlocks lists in the order that schema.BlockPlace describes.
+	ListBlocks(
+		ctx context.Context, chains []uint64, f schema.RecordFilter, ascending bool, after *schema.BlockPlace, limit int,
+	) (found []schema.Record, next *schema.BlockPlace, err error)
+	// ListRecords lists in the order that schema.RecordPlace describes.
+	ListRecords(
+		ctx context.Context, f schema.RecordFilter, ascending bool, after *schema.RecordPlace, limit int,
+	) (found []schema.Record, next *schema.RecordPlace, err error)
 	// PageBlocks starts after skipping some blocks of one chain.
 	PageBlocks(ctx context.Context, chain uint64, skip, limit int) ([]schema.Record, error)
+	// PageRecords starts after skipping some of all records, those received last first.
+	PageRecords(ctx context.Context, skip, limit int) ([]schema.Record, error)
 	// TransactionCounts leaves out blocks that have no transaction.
 	TransactionCounts(ctx context.Context, blocks []schema.Key) (map[schema.Key]uint64, error)
 }

@@ -90,6 +90,9 @@ func plan(t *testing.T, s *Store, sql string, vars []any) []string {
 // complaint says what is wrong with a line of a plan, or nothing. Sorting is wrong unless the statement may sort.
 func complaint(d dialect, line string, maySort bool) string {
 	switch {
+	case strings.Contains(line, "table=<derived") || strings.Contains(line, "SCAN newest") ||
+		strings.Contains(line, "SCAN part") || strings.Contains(line, "SCAN some"):
+		return "" // what another line of the plan has found, bounded by its LIMIT
 	case strings.Contains(line, "detail=SCAN clients"):
 		return "" // a table without rowid is its own index; without a sort it is read in the key's order up to the limit
 	case d == dialectSQLite && strings.Contains(line, "SCAN") && !strings.Contains(line, "USING"):
@@ -136,16 +139,62 @@ func TestQueriesUseIndexes(t *testing.T) {
 		}
 		place := &schema.BlockPlace{Number: blocks / 2, Chain: 2, ID: blocks}
 		key := seedHash(1, 5, 0).Key()
+		hot, five := account(0xaa), uint64(5)
 		for name, q := range map[string]struct {
 			maySort bool
 			bounded bool // must read a range that is bounded on both sides, not all of a chain
 			run     func(ctx context.Context) error
 		}{
 			"newest blocks": {run: func(ctx context.Context) error {
-				return errOf(s.ListBlocks(ctx, []uint64{1, 2}, nil, 20))
+				return errOf2(s.ListBlocks(ctx, []uint64{1, 2}, schema.RecordFilter{}, false, nil, 20))
 			}},
 			"blocks after one": {bounded: true, run: func(ctx context.Context) error {
-				return errOf(s.ListBlocks(ctx, []uint64{1, 2, 3}, place, 20))
+				return errOf2(s.ListBlocks(ctx, []uint64{1, 2, 3}, schema.RecordFilter{}, false, place, 20))
+			}},
+			"blocks by what no index serves": {run: func(ctx context.Context) error {
+				f := schema.RecordFilter{Observer: "nobody", Statuses: []schema.Status{schema.StatusSafe}, From: &five}
+				return errOf2(s.ListBlocks(ctx, []uint64{1, 2}, f, false, place, 20))
+			}},
+			"oldest blocks": {run: func(ctx context.Context) error {
+				return errOf2(s.ListBlocks(ctx, []uint64{1, 2}, schema.RecordFilter{From: &five}, true, nil, 20))
+			}},
+			"newest records": {run: func(ctx context.Context) error {
+				return errOf2(s.ListRecords(ctx, schema.RecordFilter{}, false, nil, 20))
+			}},
+			"records after one": {run: func(ctx context.Context) error {
+				after := &schema.RecordPlace{ReceivedAt: 12e9, ID: blocks}
+				return errOf2(s.ListRecords(ctx, schema.RecordFilter{}, true, after, 20))
+			}},
+			"records by what no index serves": {run: func(ctx context.Context) error {
+				since := schema.FromMicros(12e9)
+				f := schema.RecordFilter{Chain: &five, Since: &since, Node: "nobody", From: &five}
+				return errOf2(s.ListRecords(ctx, f, false, nil, 20))
+			}},
+			"page of records": {run: func(ctx context.Context) error { return errOf(s.PageRecords(ctx, 2000, 20)) }},
+			// What created a contract is sorted: it is one transaction in the block and perhaps in siblings.
+			"account's transactions": {maySort: true, run: func(ctx context.Context) error {
+				f := schema.TransactionFilter{Account: hot, Chains: []uint64{1, 2}}
+				return errOf2(s.ListTransactions(ctx, f, false, &schema.TransactionPlace{Number: 1500, Chain: 2}, 20))
+			}},
+			"account's transactions, sent": {run: func(ctx context.Context) error {
+				f := schema.TransactionFilter{
+					Account: hot, Chains: []uint64{1, 2}, Roles: []schema.AccountRole{schema.RoleSender},
+					MinValue: make([]byte, 32), Recipient: &hot, Statuses: []schema.Status{schema.StatusSafe}, To: &five,
+				}
+				return errOf2(s.ListTransactions(ctx, f, true, nil, 20))
+			}},
+			"account":    {maySort: true, run: func(ctx context.Context) error { return errOf(s.AccountOn(ctx, 1, hot, 100)) }},
+			"feed":       {run: func(ctx context.Context) error { return errOf(s.Feed(ctx, 100, 100)) }},
+			"feed's end": {run: func(ctx context.Context) error { return errOf(s.FeedEnd(ctx)) }},
+			"addresses of blocks": {run: func(ctx context.Context) error {
+				return errOf(s.BlockAddresses(ctx, []schema.Key{key}))
+			}},
+			"recent records": {maySort: true, run: func(ctx context.Context) error {
+				return errOf(s.Recent(ctx, schema.FromMicros(12*(blocks-100)*1e6), 50))
+			}},
+			"sightings": {run: func(ctx context.Context) error { return errOf(s.Sightings(ctx, nil, 100)) }},
+			"sightings on a chain": {run: func(ctx context.Context) error {
+				return errOf(s.Sightings(ctx, ptr(uint64(1)), 100))
 			}},
 			"page of blocks": {run: func(ctx context.Context) error { return errOf(s.PageBlocks(ctx, 1, 2000, 20)) }},
 			"by key": {run: func(ctx context.Context) error {
@@ -183,3 +232,5 @@ func TestQueriesUseIndexes(t *testing.T) {
 }
 
 func errOf[T any](_ T, err error) error { return err }
+
+func errOf2[T, U any](_ T, _ U, err error) error { return err }

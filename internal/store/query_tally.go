@@ -15,7 +15,9 @@ func (s *Store) Tally(ctx context.Context, seq, limit uint64) (schema.Tally, err
 	if err != nil {
 		return schema.Tally{}, err
 	}
-	t := schema.Tally{Seq: min(last, seq+limit), Blocks: map[uint64]uint64{}, First: map[string]uint64{}}
+	t := schema.Tally{
+		Seq: min(last, seq+limit), Blocks: map[uint64]uint64{}, First: map[string]uint64{}, Servers: map[string]uint64{},
+	}
 	if last <= seq {
 		return t, nil
 	}
@@ -39,18 +41,20 @@ func (s *Store) tallyRecords(ctx context.Context, after uint64, t *schema.Tally)
 		Kind     schema.FeedKind
 		Chain    uint64
 		Observer *string
+		Server   string
 		N        uint64
 	}
 	err := s.db.WithContext(ctx).Table("feed f").
 		Joins("JOIN records r ON r.chain = f.chain AND r.`key` = f.`key`").
 		Where("f.seq > ? AND f.seq <= ? AND f.kind IN ?", after, t.Seq,
 			[]schema.FeedKind{schema.FeedBlock, schema.FeedBare}).
-		Select("f.kind, f.chain, r.observer, COUNT(*) AS n").
-		Group("f.kind, f.chain, r.observer").Find(&rows).Error
+		Select("f.kind, f.chain, r.observer, r.server, COUNT(*) AS n").
+		Group("f.kind, f.chain, r.observer, r.server").Find(&rows).Error
 	if err != nil {
 		return fmt.Errorf("tally records: %w", err)
 	}
 	for _, r := range rows {
+		t.Servers[r.Server] += r.N
 		if r.Kind == schema.FeedBare {
 			t.Bare += r.N
 			continue

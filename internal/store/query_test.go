@@ -208,58 +208,6 @@ func TestBlocksAreFoundByHashAndByNumber(t *testing.T) {
 	})
 }
 
-func TestListingWalksEveryBlockOnceAcrossChains(t *testing.T) {
-	t.Parallel()
-	readStores(t, func(t *testing.T, s *Store) {
-		var rows []recordRow
-		for n := uint64(1); n <= 10; n++ {
-			rows = append(rows, seedRecord(1, n, 0, schema.StatusCanonical), seedRecord(2, n+5, 0, schema.StatusCanonical))
-		}
-		// Heights far apart, from the tables' largest down to 0: the list must find its way across.
-		for _, n := range []uint64{1<<63 - 1, 1 << 40, 100_000, 99_000, 0} {
-			rows = append(rows, seedRecord(1, n, 0, schema.StatusCanonical))
-		}
-		rows = append(rows, seedRecord(1, 8, 1, schema.StatusNonCanonical), seedRecord(2, 8, 1, schema.StatusNonCanonical))
-		slices.Reverse(rows) // ids do not follow numbers
-		sd := &seed{t: t, db: s.db}
-		sd.records(rows...)
-		sd.records(bareRecord("hello", 1))
-		all, err := s.ListBlocks(t.Context(), []uint64{1, 2}, nil, 100)
-		if err != nil || len(all) != len(rows) {
-			t.Fatalf("%d blocks, %v", len(all), err)
-		}
-		if !slices.IsSortedFunc(all, comparePlaces) {
-			t.Fatalf("order: %v", numbers(all))
-		}
-		for limit := 1; limit <= 7; limit++ {
-			var walked []schema.Record
-			var after *schema.BlockPlace
-			for {
-				page, err := s.ListBlocks(t.Context(), []uint64{1, 2}, after, limit)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if len(page) == 0 {
-					break
-				}
-				walked = append(walked, page...)
-				last := page[len(page)-1]
-				after = &schema.BlockPlace{Number: last.Header.Number, Chain: last.Chain, ID: last.ID}
-			}
-			if d := cmp.Diff(all, walked); d != "" {
-				t.Fatalf("by %d: %s", limit, d)
-			}
-		}
-		page, err := s.PageBlocks(t.Context(), 2, 2, 3)
-		if d := cmp.Diff([]string{"2/13", "2/12", "2/11"}, numbers(page)); d != "" || err != nil {
-			t.Fatal(d, err)
-		}
-		if page, err := s.PageBlocks(t.Context(), 2, 200, 3); err != nil || len(page) != 0 {
-			t.Fatalf("past the end: %v, %v", numbers(page), err)
-		}
-	})
-}
-
 func TestTransactionsComeInTheBlocksOrder(t *testing.T) {
 	t.Parallel()
 	readStores(t, func(t *testing.T, s *Store) {
@@ -326,7 +274,7 @@ func TestTallyOfRangesAddsUpToTheWhole(t *testing.T) {
 		whole, err := s.Tally(t.Context(), 0, 100)
 		want := schema.Tally{
 			Seq: 6, Blocks: map[uint64]uint64{1: 2, 2: 1}, First: map[string]uint64{"alice": 2, "bob": 1},
-			Bare: 2, Transactions: 3,
+			Servers: map[string]uint64{"s1": 5}, Bare: 2, Transactions: 3,
 		}
 		if d := cmp.Diff(want, whole); d != "" || err != nil {
 			t.Fatal(d, err)
