@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -19,23 +20,27 @@ import (
 // conn is one connection, until its end served by the goroutine that runs serve.
 type conn struct {
 	srv  *Server
-	nc   net.Conn
+	raw  net.Conn  // the socket
+	tls  *tls.Conn // on raw; nil on a plain port
+	nc   net.Conn  // either of them, what frames go through
 	in   *inbox
 	dec  *netstring.Decoder
-	peer netip.AddrPort // IPv4 even where the socket is IPv6
+	peer netip.AddrPort // the client's, whoever brought it; IPv4 even where the socket is IPv6
 
 	mu       sync.Mutex // guards what follows: draining arrives from Run's goroutine
 	relay    *relay     // nil in bare mode and while undecided
 	draining bool
 }
 
-func newConn(s *Server, nc net.Conn) *conn {
-	peer := addrPort(nc.RemoteAddr())
-	in := &inbox{nc: nc, from: origin(peer.Addr()), places: s.strangers, halt: make(chan struct{})}
-	return &conn{
-		srv: s, nc: nc, in: in, peer: peer,
-		dec: netstring.NewDecoder(in, wire.MaxFrame),
+func newConn(s *Server, raw net.Conn, config *tls.Config) *conn {
+	c := &conn{srv: s, raw: raw, nc: raw, peer: addrPort(raw.RemoteAddr())}
+	if config != nil {
+		c.tls = tls.Server(raw, config)
+		c.nc = tlsConn{c.tls}
 	}
+	c.in = &inbox{nc: c.nc, from: origin(c.peer.Addr()), places: s.strangers, halt: make(chan struct{})}
+	c.dec = netstring.NewDecoder(c.in, wire.MaxFrame)
+	return c
 }
 
 // log is made anew at each use: thousands of idle connections need no logger each.
@@ -57,6 +62,9 @@ func (c *conn) remote() string { return c.peer.Addr().String() }
 func (c *conn) serve(relayCtx, bareCtx context.Context) {
 	defer c.nc.Close()
 	defer c.in.release()
+	if !c.enter(bareCtx) {
+		return
+	}
 	c.in.patience(c.srv.firstFrame())
 	first, err := c.next()
 	switch {
@@ -64,6 +72,8 @@ func (c *conn) serve(relayCtx, bareCtx context.Context) {
 		c.endBare(err)
 	case wire.IsHello(first):
 		c.srv.metrics.decided("relay", func() { c.serveRelay(relayCtx, first) })
+	case !c.mayBare():
+		c.refuseBareMode()
 	default:
 		c.srv.metrics.decided("bare", func() { c.serveBare(bareCtx, first) })
 	}

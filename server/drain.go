@@ -9,7 +9,7 @@ import (
 // the store is given up; relay clients have it back unacked, and send it elsewhere.
 func (s *Server) drain(endRelay, endBare context.CancelFunc) {
 	s.state.Store(stateDraining)
-	s.ln.Close()
+	closeDoors(s.doors)
 	now := time.Now()
 	open := s.tell(ends{now: now, relay: now.Add(s.opt.Drain), bare: now.Add(s.opt.BareDrain)})
 	s.opt.Log.WithField("connections", open).Info("server drains")
@@ -37,7 +37,7 @@ func (s *Server) closeAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns {
-		c.nc.Close()
+		c.raw.Close() // TLS would wait for a writer
 	}
 }
 

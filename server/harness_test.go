@@ -304,7 +304,7 @@ func startPiped(t *testing.T, change ...func(*Options)) (*rig, *pipes) {
 		t.Fatal(err)
 	}
 	srv, ln := newServer(o, m), newPipes()
-	srv.ln = ln
+	srv.doors = []door{{ln, quietTLS(o.TLS)}}
 	r.run(srv)
 	return r, ln
 }

@@ -19,6 +19,9 @@ type metrics struct {
 	settlements *prometheus.CounterVec // mode, outcome
 	settling    prometheus.Histogram
 	inflight    prometheus.Gauge
+	turnedAway  *prometheus.CounterVec // reason
+	logins      *prometheus.CounterVec // by, result
+	held        prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, server string) (*metrics, error) {
@@ -43,6 +46,13 @@ func newMetrics(reg prometheus.Registerer, server string) (*metrics, error) {
 			Buckets: prometheus.ExponentialBuckets(0.0005, 4, 10),
 		}),
 		inflight: prometheus.NewGauge(gauge("inflight_bytes", "Content of frames offered and not settled.")),
+		turnedAway: counter("refused_connections_total",
+			"Connections refused for what came before their first frame, or for being bare, by reason.", "reason"),
+		logins: counter("authentications_total", "Relay connections by what proved their name, and result.", "by", "result"),
+		held: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "firstseen_server_accept_held_seconds_total",
+			Help: "Time for which connections were left in the kernel's queue because too many came at once.",
+		}),
 	}
 	if reg == nil {
 		return m, nil
@@ -50,6 +60,7 @@ func newMetrics(reg prometheus.Registerer, server string) (*metrics, error) {
 	reg = prometheus.WrapRegistererWith(prometheus.Labels{"server": server}, reg)
 	for _, c := range []prometheus.Collector{
 		m.connections, m.modes, m.frames, m.bytes, m.refused, m.fatals, m.settlements, m.settling, m.inflight,
+		m.turnedAway, m.logins, m.held,
 	} {
 		if err := reg.Register(c); err != nil {
 			return nil, err

@@ -6,6 +6,8 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -22,6 +24,10 @@ type relay struct {
 	hello   wire.Hello
 	session string
 
+	identity identity           // how the observer proved its name; set before the W
+	giveUp   context.CancelFunc // ends waiting for room in the store
+	cutFor   *wire.Fatal        // why it was cut, if it was; guarded by conn.mu
+
 	reportsFail bool // the last report was not taken; so that only changes are logged
 }
 
@@ -35,7 +41,9 @@ var errBye = errors.New("bye")
 // serveRelay answers the HELLO, reads to the end and closes the connection without losing what was written. ctx ends
 // when the client's time to leave is over.
 func (c *conn) serveRelay(ctx context.Context, first []byte) {
-	r := &relay{conn: c, session: newSession()}
+	ctx, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	r := &relay{conn: c, session: newSession(), giveUp: giveUp}
 	r.out.nc = c.nc
 	r.out.stop = func() { c.in.stop(time.Now()) }
 	crowd := c.srv.relays.Add(1)
@@ -67,6 +75,9 @@ func (r *relay) welcome(ctx context.Context, first []byte, crowd int64) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, positionsTimeout)
 	defer cancel()
+	if err := r.authenticate(ctx); err != nil {
+		return err
+	}
 	positions, err := r.srv.opt.Store.Positions(ctx, hello.Chains)
 	if err != nil {
 		r.log().WithError(err).Warn("positions unknown, observer sent away")
@@ -215,12 +226,9 @@ func (r *relay) offerOf(content []byte) (*schema.Offer, error) {
 	if err != nil {
 		return nil, err
 	}
-	header, err := chain.DecodeHeader(o.Header)
+	header, err := r.headerOf(&o)
 	if err != nil {
-		return nil, &wire.Error{Code: wire.CodeHeader, Text: err.Error()}
-	}
-	if header.Hash != o.Hash {
-		return nil, &wire.Error{Code: wire.CodeHeader, Text: "the header hashes to " + header.Hash.String()}
+		return nil, err
 	}
 	return &schema.Offer{
 		Chain:        o.Chain,
@@ -238,6 +246,34 @@ func (r *relay) offerOf(content []byte) (*schema.Offer, error) {
 		ReceivedAt:   r.srv.opt.Now().UTC(),
 		Transactions: o.Transactions,
 	}, nil
+}
+
+// headerOf reads an observation's header and holds it against the hash. Of a chain that is excepted from that, the
+// hash is believed if the observer has proved who it is: somebody has to answer for it.
+func (r *relay) headerOf(o *schema.Observation) (schema.Header, error) {
+	if slices.Contains(r.srv.opt.Unverified, o.Chain) {
+		return r.believe(o)
+	}
+	header, err := chain.DecodeHeader(o.Header)
+	if err != nil {
+		return schema.Header{}, &wire.Error{Code: wire.CodeHeader, Text: err.Error()}
+	}
+	if header.Hash != o.Hash {
+		return schema.Header{}, &wire.Error{Code: wire.CodeHeader, Text: "the header hashes to " + header.Hash.String()}
+	}
+	return header, nil
+}
+
+func (r *relay) believe(o *schema.Observation) (schema.Header, error) {
+	if !r.identity.proved() {
+		return schema.Header{}, &wire.Error{Code: wire.CodeAuth, Text: fmt.Sprintf(
+			"hashes of chain %d cannot be verified, so its blocks are taken from authenticated observers only", o.Chain)}
+	}
+	header, err := chain.ReadHeader(o.Header, o.Hash)
+	if err != nil {
+		return schema.Header{}, &wire.Error{Code: wire.CodeHeader, Text: err.Error()}
+	}
+	return header, nil
 }
 
 // status hands a report to the store. That the store does not take it is no reason to end the link: the next one says
@@ -266,6 +302,9 @@ func (r *relay) status(ctx context.Context, content []byte) error {
 func (r *relay) finish(err error) {
 	fatal := r.fatal(err)
 	if why := r.out.settled(settleWait); fatal == nil {
+		fatal = why
+	}
+	if why := r.wasCut(); why != nil {
 		fatal = why
 	}
 	log := r.log()

@@ -8,12 +8,15 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // Server takes frames from observers. It is made by New and run once by Run.
 type Server struct {
 	opt     Options
-	ln      net.Listener
+	doors   []door
+	pace    *rate.Limiter // of connections accepted; nil: none
 	metrics *metrics
 	print   *printer
 	state   atomic.Int32  // one of the states below
@@ -50,31 +53,43 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	ln, err := listen(o.Addr)
+	doors, err := openDoors(o)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", o.Addr, err)
+		return nil, err
 	}
 	m, err := newMetrics(o.Registerer, o.Name)
 	if err != nil {
-		ln.Close()
+		closeDoors(doors)
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	s := newServer(o, m)
-	s.ln = ln
+	s.doors = doors
 	return s, nil
 }
 
 func newServer(o Options, m *metrics) *Server {
-	return &Server{
+	s := &Server{
 		opt: o, metrics: m, print: &printer{w: o.Print, log: o.Log},
-		slots:    make(chan struct{}, o.MaxConns+o.MaxConns/8+1),
+		slots:    make(chan struct{}, o.MaxConns+o.MaxConns/8+o.doors()),
 		sessions: newPlaces(sessionPlaces), strangers: newPlaces(strangerPlaces),
 		conns: map[*conn]struct{}{},
 	}
+	if o.AcceptRate > 0 {
+		s.pace = rate.NewLimiter(rate.Limit(o.AcceptRate), max(1, int(o.AcceptRate)))
+	}
+	return s
 }
 
 // Addr returns the address that the server listens on.
-func (s *Server) Addr() net.Addr { return s.ln.Addr() }
+func (s *Server) Addr() net.Addr { return s.doors[0].ln.Addr() }
+
+// PlainAddr returns the address of the further port without TLS, nil if there is none.
+func (s *Server) PlainAddr() net.Addr {
+	if len(s.doors) == 1 {
+		return nil
+	}
+	return s.doors[1].ln.Addr()
+}
 
 // Ready tells whether the server accepts connections: nil, ErrNotServing or ErrDraining.
 func (s *Server) Ready(context.Context) error {
@@ -97,27 +112,50 @@ func (s *Server) Run(ctx context.Context) error {
 	bareCtx, endBare := context.WithCancel(work)
 	defer endBare()
 
-	s.state.Store(stateServing)
-	unhook := context.AfterFunc(ctx, func() { s.ln.Close() })
-	defer unhook()
-	err := s.accept(ctx, func(c *conn) { c.serve(relayCtx, bareCtx) })
+	guarding, endGuard := context.WithCancel(work)
+	defer endGuard()
+	var guard sync.WaitGroup
+	guard.Go(func() { s.guard(guarding) })
 
+	s.state.Store(stateServing)
+	err := s.acceptAll(ctx, func(c *conn) { c.serve(relayCtx, bareCtx) })
 	s.drain(endRelay, endBare)
+	endGuard()
+	guard.Wait()
 	s.opt.Log.Info("server stopped")
 	return err
 }
 
+// acceptAll takes connections at every door until ctx ends or one of them fails.
+func (s *Server) acceptAll(ctx context.Context, serve func(*conn)) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	unhook := context.AfterFunc(ctx, func() { closeDoors(s.doors) })
+	defer unhook()
+	ended := make(chan error, len(s.doors))
+	for _, d := range s.doors {
+		go func() { ended <- s.accept(ctx, d, serve) }()
+	}
+	var errs []error
+	for range s.doors {
+		errs = append(errs, <-ended)
+		stop()
+	}
+	return errors.Join(errs...)
+}
+
 // accept takes connections until ctx ends, which closes the listener. Errors that pass, such as too many open files,
 // are waited out.
-func (s *Server) accept(ctx context.Context, serve func(*conn)) error {
+func (s *Server) accept(ctx context.Context, d door, serve func(*conn)) error {
 	var pause time.Duration
 	for {
+		s.hold(ctx)
 		select {
 		case s.slots <- struct{}{}:
 		case <-ctx.Done():
 			return nil
 		}
-		nc, err := s.ln.Accept()
+		nc, err := d.ln.Accept()
 		switch {
 		case ctx.Err() != nil:
 			if err == nil {
@@ -136,7 +174,19 @@ func (s *Server) accept(ctx context.Context, serve func(*conn)) error {
 			continue
 		}
 		pause = 0
-		s.handle(nc, serve)
+		s.handle(newConn(s, nc, d.tls), serve)
+	}
+}
+
+// hold waits while connections come faster than Options.AcceptRate; the kernel's queue keeps them. Nobody is turned away,
+// and those who are in have the machine.
+func (s *Server) hold(ctx context.Context) {
+	if s.pace == nil {
+		return
+	}
+	if d := s.pace.Reserve().Delay(); d > 0 {
+		s.metrics.held.Add(d.Seconds())
+		wait(ctx, d)
 	}
 }
 
@@ -150,8 +200,7 @@ func wait(ctx context.Context, d time.Duration) {
 }
 
 // handle serves one connection, which holds a slot, on a goroutine of its own, which drain waits for.
-func (s *Server) handle(nc net.Conn, serve func(*conn)) {
-	c := newConn(s, nc)
+func (s *Server) handle(c *conn, serve func(*conn)) {
 	s.add(c)
 	s.wg.Go(func() {
 		defer func() { <-s.slots }()

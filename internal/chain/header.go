@@ -39,6 +39,32 @@ func DecodeHeader(raw []byte) (schema.Header, error) {
 	return summarise(&h, crypto.Keccak256Hash(raw))
 }
 
+// ReadHeader reads a block header of a chain that lays it out otherwise than go-ethereum knows, so that its hash cannot be
+// recomputed and is taken as given. The list must begin with Ethereum's first twelve items (parent first, fee recipient
+// third, number ninth, time twelfth); what follows is not looked at. Limits and errors are DecodeHeader's.
+func ReadHeader(raw []byte, hash schema.Hash) (schema.Header, error) {
+	if len(raw) > MaxHeader {
+		return schema.Header{}, fmt.Errorf("%w: header of %d bytes, at most %d", ErrMalformed, len(raw), MaxHeader)
+	}
+	var items []rlp.RawValue
+	if err := rlp.DecodeBytes(raw, &items); err != nil {
+		return schema.Header{}, fmt.Errorf("%w: header: %w", ErrMalformed, err)
+	}
+	if len(items) < 12 {
+		return schema.Header{}, fmt.Errorf("%w: header of %d items, at least 12", ErrMalformed, len(items))
+	}
+	var h types.Header
+	for _, f := range []struct {
+		at   int
+		into any
+	}{{0, &h.ParentHash}, {2, &h.Coinbase}, {8, &h.Number}, {11, &h.Time}} {
+		if err := rlp.DecodeBytes(items[f.at], f.into); err != nil {
+			return schema.Header{}, fmt.Errorf("%w: header, item %d: %w", ErrMalformed, f.at, err)
+		}
+	}
+	return summarise(&h, common.Hash(hash))
+}
+
 // DecodeHead reads the header of a block in JSON-RPC's form (execution-apis, "Block") and leaves its transactions
 // alone. The hash is recomputed as DecodeBlock does, with the same errors.
 func DecodeHead(raw json.RawMessage) (schema.Header, error) {

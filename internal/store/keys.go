@@ -60,14 +60,7 @@ func (s *Store) Keys(ctx context.Context) ([]schema.AccessKey, error) {
 	if err := s.db.WithContext(ctx).Order("created_at, id").Find(&rows).Error; err != nil {
 		return nil, fmt.Errorf("read access keys: %w", err)
 	}
-	out := make([]schema.AccessKey, len(rows))
-	for i, r := range rows {
-		var err error
-		if out[i], err = r.key(); err != nil {
-			return nil, fmt.Errorf("read access keys: %w", err)
-		}
-	}
-	return out, nil
+	return keysOf(rows)
 }
 
 // RevokeKey revokes a key for good and returns it, as it is from now on. Revoking it again changes nothing. found is
@@ -85,17 +78,34 @@ func (s *Store) RevokeKey(ctx context.Context, id string) (k schema.AccessKey, f
 
 // LookupKey returns the key of that id, revoked or not; found is false if there is none.
 func (s *Store) LookupKey(ctx context.Context, id string) (k schema.AccessKey, found bool, err error) {
+	all, err := s.LookupKeys(ctx, []string{id})
+	if err != nil || len(all) == 0 {
+		return schema.AccessKey{}, false, err
+	}
+	return all[0], true, nil
+}
+
+// LookupKeys returns those of the given keys that exist, revoked or not, in any order. At most some hundred are asked for
+// at once.
+func (s *Store) LookupKeys(ctx context.Context, ids []string) ([]schema.AccessKey, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupWithin)
 	defer cancel()
 	var rows []keyRow
-	if err := s.db.WithContext(ctx).Where("id = ?", id).Limit(1).Find(&rows).Error; err != nil {
-		return schema.AccessKey{}, false, fmt.Errorf("look up access key: %w", err)
+	if err := s.db.WithContext(ctx).Where("id IN ?", ids).Find(&rows).Error; err != nil {
+		return nil, fmt.Errorf("look up access keys: %w", err)
 	}
-	if len(rows) == 0 {
-		return schema.AccessKey{}, false, nil
+	return keysOf(rows)
+}
+
+func keysOf(rows []keyRow) ([]schema.AccessKey, error) {
+	out := make([]schema.AccessKey, len(rows))
+	for i, r := range rows {
+		var err error
+		if out[i], err = r.key(); err != nil {
+			return nil, err
+		}
 	}
-	k, err = rows[0].key()
-	return k, err == nil, err
+	return out, nil
 }
 
 // lookupWithin bounds one look-up, so that a database that hangs is known in time to be unable to vouch for anybody.

@@ -49,6 +49,9 @@ func TestAccessKeysAreKeptListedAndRevokedForGood(t *testing.T) {
 		if diff := cmp.Diff([]schema.AccessKey{paris, read}, all); err != nil || diff != "" {
 			t.Errorf("%v\n%s", err, diff)
 		}
+		if some, err := s.LookupKeys(t.Context(), []string{"aaaa", "cccc"}); err != nil || len(some) != 1 || !cmp.Equal(some[0], paris) {
+			t.Errorf("found %+v, %v", some, err)
+		}
 		if k, found, err := s.LookupKey(t.Context(), "bbbb"); err != nil || !found || !cmp.Equal(k, read) {
 			t.Errorf("found %+v, %v, %v", k, found, err)
 		}
