@@ -84,7 +84,7 @@ func (a *API) survive(next http.Handler) http.Handler {
 // handler puts the routes together.
 func (a *API) handler() (http.Handler, error) {
 	r := chi.NewRouter()
-	r.Use(identify, harden, a.metrics.observe, a.survive, middleware.GetHead)
+	r.Use(identify, harden, a.metrics.observe, a.survive, a.access.admit, middleware.GetHead)
 	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, http.StatusNotFound, fmt.Sprintf("nothing is served at %s", clip(r.URL.Path)))
 	})

@@ -13,6 +13,7 @@ import (
 
 type metrics struct {
 	duration *prometheus.HistogramVec
+	refused  *prometheus.CounterVec // reason: see refusal
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -20,11 +21,19 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		Name:    "firstseen_http_request_duration_seconds",
 		Help:    "Time to answer a request of the stats API, by route pattern, method and status code.",
 		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
-	}, []string{"route", "method", "code"})}
+	}, []string{"route", "method", "code"}), refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "firstseen_http_refused_total",
+		Help: "Requests of the stats API that were refused before anything was read: key, scope, rate, url or store.",
+	}, []string{"reason"})}
 	if r == nil {
 		return m, nil
 	}
-	return m, r.Register(m.duration)
+	for _, c := range []prometheus.Collector{m.duration, m.refused} {
+		if err := r.Register(c); err != nil {
+			return m, err
+		}
+	}
+	return m, nil
 }
 
 // observe labels with the route's pattern, never with a path, and only with methods that are served: what a client

@@ -36,6 +36,7 @@ type Options struct {
 	Presence Presence       // nil: connection counts are unknown
 	Checks   []health.Check // what /readyz asks
 	Version  string         // of the program, for the OpenAPI document; default "dev"
+	Access   Access         // who may read, and how much
 
 	MaxConns        int           // open connections at once, further ones wait to be accepted; default 4096
 	RequestTimeout  time.Duration // after which a request to the store is given up; default 10 s
@@ -56,6 +57,7 @@ type API struct {
 	server   *http.Server
 	huma     huma.API
 	counter  *counter
+	access   *access
 	metrics  *metrics
 	draining atomic.Bool
 	unready  atomic.Pointer[string] // the last answer of /readyz, so that only changes are logged
@@ -69,20 +71,25 @@ func New(ctx context.Context, o Options) (*API, error) {
 	if o.MaxConns < 0 || o.RequestTimeout < 0 || o.DrainDelay < 0 || o.ShutdownTimeout < 0 {
 		return nil, errors.New("statsapi: limits and times must not be negative")
 	}
+	if err := o.Access.check(); err != nil {
+		return nil, err
+	}
 	a := &API{opts: withDefaults(o), counter: newCounter(o.Store)}
 	a.log = a.opts.Log
 	var err error
 	if a.metrics, err = newMetrics(o.Registerer); err != nil {
 		return nil, fmt.Errorf("statsapi: register metrics: %w", err)
 	}
-	handler, err := a.handler()
-	if err != nil {
-		return nil, err
-	}
 	var lc net.ListenConfig
 	listener, err := lc.Listen(ctx, "tcp", a.opts.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("statsapi: listen: %w", err)
+	}
+	a.access = newAccess(a.opts, a.metrics, listener.Addr())
+	handler, err := a.handler()
+	if err != nil {
+		_ = listener.Close()
+		return nil, err
 	}
 	a.listener = netutil.LimitListener(listener, a.opts.MaxConns)
 	a.server = &http.Server{

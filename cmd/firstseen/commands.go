@@ -162,10 +162,23 @@ func statsCommand(environ []string) *cobra.Command {
 		})
 	flags := cmd.Flags()
 	listenFlag(flags, "stats.listen", defaults().Stats.Listen)
+	accessFlags(flags, "")
 	dbFlag(flags)
 	redisFlag(flags)
 	adminFlag(flags)
 	return cmd
+}
+
+func accessFlags(flags *pflag.FlagSet, prefix string) {
+	flags.String(prefix+"access", defaults().Stats.Access,
+		"who may read: open (everybody), keys (who shows an access key of scope read), auto: open on loopback, else keys")
+	bind(flags, prefix+"access", "stats.access")
+	flags.Float64(prefix+"rate", 0, "requests a second of one caller, an access key, else an address; 0: no limit")
+	bind(flags, prefix+"rate", "stats.rate")
+	flags.StringSlice(prefix+"trusted", nil, "address or network of a proxy whose X-Forwarded-For is believed")
+	bind(flags, prefix+"trusted", "stats.trusted")
+	flags.Bool(prefix+"access-log", false, "log a line for each request")
+	bind(flags, prefix+"access-log", "stats.access_log")
 }
 
 func upCommand(environ []string) *cobra.Command {
@@ -179,6 +192,7 @@ by itself, and no other service.`, environ, assembleUp)
 	listenFlag(flags, "server.listen", defaults().Server.Listen)
 	flags.String("stats-listen", defaults().Stats.Listen, "host:port of the stats API")
 	bind(flags, "stats-listen", "stats.listen")
+	accessFlags(flags, "stats-")
 	ingestFlags(flags)
 	dbFlag(flags)
 	redisFlag(flags)

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/firstseen/firstseen/client"
+	"github.com/firstseen/firstseen/statsapi"
 )
 
 // Config is everything that can be configured, by file (YAML), environment (FIRSTSEEN_SECTION__KEY) or flag.
@@ -84,7 +85,12 @@ type ServerConfig struct {
 
 // StatsConfig configures the stats API.
 type StatsConfig struct {
-	Listen string `koanf:"listen"`
+	Listen    string   `koanf:"listen"`
+	Access    string   `koanf:"access"` // auto, open, keys
+	Rate      float64  `koanf:"rate"`   // requests a second of one caller; 0: no limit
+	Burst     int      `koanf:"burst"`  // requests at once; 0: twice the rate
+	Trusted   []string `koanf:"trusted"`
+	AccessLog bool     `koanf:"access_log"`
 }
 
 // defaults is the configuration of a process that was told nothing.
@@ -107,7 +113,7 @@ func defaults() Config {
 			Repair:     defaultRepair(),
 		},
 		Server:  ServerConfig{Listen: "127.0.0.1:9999", Connections: 10_000, Beat: 5 * time.Second, Drain: 10 * time.Second},
-		Stats:   StatsConfig{Listen: "127.0.0.1:8080"},
+		Stats:   StatsConfig{Listen: "127.0.0.1:8080", Access: string(statsapi.AccessAuto)},
 		Gateway: GatewayConfig{Listen: "127.0.0.1:8545"},
 	}
 }

@@ -92,7 +92,7 @@ func (p *parts) addGateway(ctx context.Context) error {
 	if err := p.config.validateGateway(); err != nil {
 		return err
 	}
-	trusted, err := parseNetworks(c.Trusted)
+	trusted, err := parseNetworks("gateway.trusted", c.Trusted)
 	if err != nil {
 		return err
 	}
@@ -151,15 +151,15 @@ func (c Config) validateGateway() error {
 	return nil
 }
 
-// parseNetworks reads networks, and addresses as networks of one.
-func parseNetworks(list []string) ([]netip.Prefix, error) {
+// parseNetworks reads the networks of a key, and addresses as networks of one.
+func parseNetworks(key string, list []string) ([]netip.Prefix, error) {
 	var out []netip.Prefix
 	for _, text := range list {
 		prefix, err := netip.ParsePrefix(text)
 		if err != nil {
 			addr, err := netip.ParseAddr(text)
 			if err != nil {
-				return nil, usagef("gateway.trusted %q: use an address or a network, as in 10.0.0.0/8", text)
+				return nil, usagef("%s %q: use an address or a network, as in 10.0.0.0/8", key, text)
 			}
 			prefix = netip.PrefixFrom(addr, addr.BitLen())
 		}

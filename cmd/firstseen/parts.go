@@ -155,8 +155,16 @@ func (p *parts) addStats(ctx context.Context, s *store.Store, board presence.Boa
 	if err != nil {
 		return err
 	}
+	trusted, err := parseNetworks("stats.trusted", p.config.Stats.Trusted)
+	if err != nil {
+		return err
+	}
+	c := p.config.Stats
 	api, err := statsapi.New(ctx, statsapi.Options{
-		Addr: p.config.Stats.Listen, Store: s, Presence: reader, Checks: p.checks, Version: version,
+		Access: statsapi.Access{
+			Mode: statsapi.AccessMode(c.Access), Keys: s, Trusted: trusted, Rate: c.Rate, Burst: c.Burst, Log: c.AccessLog,
+		},
+		Addr: c.Listen, Store: s, Presence: reader, Checks: p.checks, Version: version,
 		Log: p.component("stats"), Registerer: p.registry, Gatherer: p.registry,
 	})
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/firstseen/firstseen/internal/presence"
 	"github.com/firstseen/firstseen/internal/store"
 	"github.com/firstseen/firstseen/schema"
+	"github.com/firstseen/firstseen/statsapi"
 )
 
 // Validate checks what can be checked without starting anything, and names the first key to change.
@@ -29,7 +30,7 @@ func (c Config) problems() []error {
 	var all []error
 	for _, check := range []func() error{
 		c.validateLog, c.validateServices, c.validateNames, c.validateAddresses, c.validateNodes, c.validatePool, c.validateNumbers,
-		c.validateAdmin,
+		c.validateAdmin, c.validateStats,
 	} {
 		if err := check(); err != nil {
 			all = append(all, err)
@@ -130,6 +131,19 @@ func (c Config) validateNumbers() error {
 		return usagef("client.spool_bytes %d: use at least 1048576", c.Client.SpoolBytes)
 	}
 	return nil
+}
+
+func (c Config) validateStats() error {
+	switch mode := statsapi.AccessMode(c.Stats.Access); {
+	case mode != statsapi.AccessAuto && mode != statsapi.AccessOpen && mode != statsapi.AccessKeys:
+		return usagef("stats.access %q: use auto, open or keys", c.Stats.Access)
+	case !(c.Stats.Rate >= 0 && c.Stats.Rate <= 1e6):
+		return usagef("stats.rate %v: use 0 to 1000000 requests a second", c.Stats.Rate)
+	case c.Stats.Burst < 0:
+		return usagef("stats.burst %d: use 0 or more", c.Stats.Burst)
+	}
+	_, err := parseNetworks("stats.trusted", c.Stats.Trusted)
+	return err
 }
 
 // minToken keeps a token from being guessed, with nothing between it and the network that counts attempts.
