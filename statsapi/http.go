@@ -9,6 +9,8 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
+	"github.com/klauspost/compress/gzhttp"
+	"github.com/rs/cors"
 
 	"github.com/firstseen/firstseen/schema"
 )
@@ -81,10 +83,37 @@ func (a *API) survive(next http.Handler) http.Handler {
 	})
 }
 
+// cross lets pages of the configured origins read answers (Fetch Standard, CORS protocol). Nothing here depends on
+// cookies, so none are let through.
+func (a *API) cross() func(http.Handler) http.Handler {
+	return cors.New(cors.Options{
+		AllowedOrigins: a.opts.Origins,
+		AllowedMethods: []string{http.MethodGet, http.MethodHead},
+		AllowedHeaders: []string{"Authorization", "If-None-Match", minHeightHeader, "X-Request-Id"},
+		ExposedHeaders: []string{"Etag", "Link", "Retry-After", heightHeader, "X-Request-Id"},
+		MaxAge:         600,
+	}).Handler
+}
+
+// compress makes answers of a kilobyte and more smaller for those who take gzip.
+func compress() (func(http.Handler) http.Handler, error) {
+	wrap, err := gzhttp.NewWrapper(gzhttp.MinSize(1024), gzhttp.ContentTypes([]string{
+		"application/json", problemType, documentType, "text/plain", "text/html",
+	}))
+	if err != nil {
+		return nil, fmt.Errorf("statsapi: compression: %w", err)
+	}
+	return func(next http.Handler) http.Handler { return wrap(next) }, nil
+}
+
 // handler puts the routes together.
 func (a *API) handler() (http.Handler, error) {
 	r := chi.NewRouter()
-	r.Use(identify, harden, a.metrics.observe, a.survive, a.access.admit, middleware.GetHead)
+	r.Use(identify, harden)
+	if len(a.opts.Origins) > 0 {
+		r.Use(a.cross())
+	}
+	r.Use(a.metrics.observe, a.survive, a.access.admit, middleware.GetHead)
 	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, http.StatusNotFound, fmt.Sprintf("nothing is served at %s", clip(r.URL.Path)))
 	})
@@ -98,17 +127,14 @@ func (a *API) handler() (http.Handler, error) {
 	r.Get("/readyz", a.readyz)
 	r.Get("/healthz", a.readyz)
 	r.Method(http.MethodGet, "/metrics", metricsHandler(a.opts.Gatherer))
-	limited := r.With(a.limit)
-	a.routeCat(limited)
-	a.routeEventStore(r)
-	a.routeV1(limited)
-	document, err := a.document()
+	smaller, err := compress()
 	if err != nil {
 		return nil, err
 	}
-	r.Get("/openapi.json", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/openapi+json")
-		_, _ = w.Write(document)
-	})
-	return r, nil
+	// Answers that are made as a whole; what streams goes to r itself.
+	answers := r.With(a.limit, smaller, a.awaitHeight, tag)
+	a.routeCat(answers)
+	a.routeV1(answers)
+	a.routeEventStore(r)
+	return r, a.routeDocs(r.With(smaller, tag))
 }

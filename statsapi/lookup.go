@@ -47,11 +47,15 @@ func (a *API) record(ctx context.Context, hash schema.Hash, named chainParam, al
 
 // oneChain returns the chain that is named or, if none is, the only one.
 func (a *API) oneChain(ctx context.Context, named chainParam, what string) (*schema.ChainState, error) {
-	chain, err := named.read()
+	states, err := a.opts.Store.Chains(ctx)
 	if err != nil {
 		return nil, err
 	}
-	states, err := a.opts.Store.Chains(ctx)
+	return pickChain(states, named, what)
+}
+
+func pickChain(states []schema.ChainState, named chainParam, what string) (*schema.ChainState, error) {
+	chain, err := named.read()
 	if err != nil {
 		return nil, err
 	}

@@ -27,10 +27,7 @@ func (a *API) routePayload() {
 		Description: "The bytes as they were stored: JSON as JSON, anything else as text, whatever its sender called it.",
 		Content:     map[string]*huma.MediaType{textType: text, "application/json": {Schema: &huma.Schema{}}},
 	}
-	huma.Register(a.huma, huma.Operation{
-		Method: http.MethodGet, Path: "/v1/records/{key}/payload", OperationID: "getPayload",
-		Summary: "A record's payload", Responses: responses, SkipValidateParams: true,
-	}, presentable(a, a.payload))
+	register(a, "/v1/records/{key}/payload", "getPayload", "A record's payload", responses, a.payload)
 }
 
 func (a *API) payload(ctx context.Context, in *payloadInput) (*payloadOutput, error) {

@@ -26,6 +26,13 @@ func badParameter(name, value, want string) error {
 	})
 }
 
+// badHeader answers 400 about one header.
+func badHeader(name, value, want string) error {
+	return huma.Error400BadRequest(name+" "+want, &huma.ErrorDetail{
+		Location: "header." + name, Value: clip(value), Message: want,
+	})
+}
+
 // clip keeps an answer from growing with the nonsense that it quotes.
 func clip(s string) string {
 	const longest = 100
@@ -75,7 +82,8 @@ func writeError(w http.ResponseWriter, err error) {
 func problems(r huma.Registry, codes ...int) map[string]*huma.Response {
 	schema := r.Schema(reflect.TypeFor[huma.ErrorModel](), true, "Problem")
 	out := map[string]*huma.Response{}
-	for _, code := range append(codes, http.StatusInternalServerError, http.StatusServiceUnavailable) {
+	always := []int{http.StatusBadRequest, http.StatusInternalServerError, http.StatusServiceUnavailable}
+	for _, code := range append(codes, always...) {
 		out[strconv.Itoa(code)] = &huma.Response{
 			Description: http.StatusText(code),
 			Content:     map[string]*huma.MediaType{problemType: {Schema: schema}},

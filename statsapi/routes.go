@@ -2,8 +2,6 @@ package statsapi
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -44,12 +42,25 @@ func (a *API) routeV1(r chi.Router) {
 func get[I, O any](
 	a *API, path, id, summary string, handle func(context.Context, *I) (*O, error), codes ...int,
 ) {
-	op := huma.Operation{
-		Method: http.MethodGet, Path: path, OperationID: id, Summary: summary,
-		Responses:          problems(a.huma.OpenAPI().Components.Schemas, codes...),
+	register(a, path, id, summary, problems(a.huma.OpenAPI().Components.Schemas, codes...), handle)
+}
+
+// register registers an operation with all the answers that it may give but its 200, if that is JSON.
+func register[I, O any](
+	a *API, path, id, summary string, responses map[string]*huma.Response, handle func(context.Context, *I) (*O, error),
+) {
+	responses["304"] = &huma.Response{Description: "The client has this answer already: see If-None-Match"}
+	huma.Register(a.huma, huma.Operation{
+		Method: http.MethodGet, Path: path, OperationID: id, Summary: summary, Responses: responses,
+		Parameters: []*huma.Param{
+			{Name: "If-None-Match", In: "header", Schema: &huma.Schema{Type: huma.TypeString},
+				Description: "The Etag of an earlier answer: 304 if it still is the answer."},
+			{Name: minHeightHeader, In: "header", Schema: &huma.Schema{Type: huma.TypeString, Pattern: "^([0-9]+|0x[0-9a-fA-F]+)$"},
+				Description: "Answer only once the chain has this height, which is waited for a moment; otherwise 503, " +
+					"with the height that it has in " + heightHeader + "."},
+		},
 		SkipValidateParams: true, // see params.go
-	}
-	huma.Register(a.huma, op, presentable(a, handle))
+	}, presentable(a, handle))
 }
 
 // presentable lets no error out but those made to be shown.
@@ -63,13 +74,4 @@ func presentable[I, O any](
 		}
 		return out, nil
 	}
-}
-
-// document returns the OpenAPI document, once for all requests.
-func (a *API) document() ([]byte, error) {
-	text, err := json.Marshal(a.huma.OpenAPI())
-	if err != nil {
-		return nil, fmt.Errorf("statsapi: write OpenAPI document: %w", err)
-	}
-	return text, nil
 }

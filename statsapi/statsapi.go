@@ -38,6 +38,9 @@ type Options struct {
 	Version  string         // of the program, for the OpenAPI document; default "dev"
 	Access   Access         // who may read, and how much
 
+	Origins    []string      // of pages that may read answers by CORS, "*" for all; none by default
+	HeightWait time.Duration // how long X-Min-Height waits for a chain; default 1 s
+
 	MaxConns        int           // open connections at once, further ones wait to be accepted; default 4096
 	RequestTimeout  time.Duration // after which a request to the store is given up; default 10 s
 	DrainDelay      time.Duration // between failing /readyz and closing the port, for balancers to notice; default none
@@ -57,6 +60,7 @@ type API struct {
 	server   *http.Server
 	huma     huma.API
 	counter  *counter
+	heights  *heights
 	access   *access
 	metrics  *metrics
 	draining atomic.Bool
@@ -68,13 +72,13 @@ func New(ctx context.Context, o Options) (*API, error) {
 	if o.Store == nil {
 		return nil, errors.New("statsapi: no store")
 	}
-	if o.MaxConns < 0 || o.RequestTimeout < 0 || o.DrainDelay < 0 || o.ShutdownTimeout < 0 {
+	if o.MaxConns < 0 || o.RequestTimeout < 0 || o.HeightWait < 0 || o.DrainDelay < 0 || o.ShutdownTimeout < 0 {
 		return nil, errors.New("statsapi: limits and times must not be negative")
 	}
 	if err := o.Access.check(); err != nil {
 		return nil, err
 	}
-	a := &API{opts: withDefaults(o), counter: newCounter(o.Store)}
+	a := &API{opts: withDefaults(o), counter: newCounter(o.Store), heights: &heights{store: o.Store}}
 	a.log = a.opts.Log
 	var err error
 	if a.metrics, err = newMetrics(o.Registerer); err != nil {
@@ -113,6 +117,9 @@ func withDefaults(o Options) Options {
 	}
 	if o.Version == "" {
 		o.Version = "dev"
+	}
+	if o.HeightWait == 0 {
+		o.HeightWait = time.Second
 	}
 	if o.MaxConns == 0 {
 		o.MaxConns = 4096
