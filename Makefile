@@ -5,7 +5,7 @@ SHELL := /bin/bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 LINT := go tool -modfile=deploy/dev/lint/go.mod golangci-lint
-SCRIPTS := deploy/dev/with-services deploy/dev/with-python deploy/dev/check-python .ci/run
+SCRIPTS := deploy/dev/with-services deploy/dev/with-python deploy/dev/check-python conformance/run .ci/run
 IMAGES := Dockerfile-client Dockerfile-server docker-compose.yml
 
 .PHONY: help
@@ -24,9 +24,13 @@ test: ## every test under the race detector, against a private MariaDB, Redis an
 	deploy/dev/with-services go test -race -timeout 12m $(TESTFLAGS) ./...
 	deploy/dev/with-services deploy/dev/with-python python -m pytest python
 
+.PHONY: conformance
+conformance: build ## our implementations and the examples of docs/WIRE.md against the wire protocol (half a minute)
+	conformance/run
+
 .PHONY: accept
 accept: ## the long tests: outages by the minute, many kills, crowds, much data
-	FIRSTSEEN_ACCEPT=1 deploy/dev/with-services go test -timeout 60m -count 1 $(TESTFLAGS) ./test/... ./server
+	FIRSTSEEN_ACCEPT=1 deploy/dev/with-services go test -timeout 60m -count 1 $(TESTFLAGS) ./test/... ./server ./internal/spool
 
 .PHONY: check
 check: lint ## what a commit must pass: format, vet, linters, module files, layers and the short tests

@@ -42,7 +42,7 @@ func (b spoolBox) Begun() (begun, bool) {
 
 // Begin implements inbox.
 func (b spoolBox) Begin(at begun) error {
-	return orFull(b.Spool.Begin(at.chain, spool.Start{Floor: at.floor, Known: at.known}, at.gaps...))
+	return orFull(b.Spool.Begin(at.chain, spool.Start{Floor: at.floor, Known: at.known}, nil, at.gaps...))
 }
 
 // Append implements inbox.

@@ -59,6 +59,7 @@ func (c *Contents) read(tx *bolt.Tx) error {
 		return err
 	}
 	c.Kind, c.Dropped, c.Progress.Chain, c.Progress.Start = st.Kind, st.Dropped, st.Chain, st.Start
+	c.Progress.Halted = st.Halted
 	if c.Letters, err = letters(tx); err != nil {
 		return err
 	}
@@ -77,14 +78,15 @@ func (c *Contents) read(tx *bolt.Tx) error {
 // Remove deletes entries and dead letters by number. A block that waited becomes a gap, since it will not be delivered
 // now. It is for a spool that nothing else uses.
 func (s *Spool) Remove(seqs []uint64) (entries, letters int, err error) {
-	err = s.update(func(_ *Spool, tx *bolt.Tx) error {
+	err = s.update(func(_ *Spool, tx *bolt.Tx) (state, error) {
+		st := s.same()
 		var gaps []schema.Gap
 		for _, seq := range slices.Sorted(slices.Values(seqs)) {
 			key := numberKey(seq)
 			if tx.Bucket(lettersBucket).Get(key) != nil {
 				letters++
 				if err := tx.Bucket(lettersBucket).Delete(key); err != nil {
-					return err
+					return st, err
 				}
 			}
 			if tx.Bucket(entriesBucket).Get(key) == nil {
@@ -92,16 +94,17 @@ func (s *Spool) Remove(seqs []uint64) (entries, letters int, err error) {
 			}
 			e, err := getEntry(tx, seq)
 			if err != nil {
-				return err
+				return st, err
 			}
 			entries++
+			st.Stock.Entries--
 			gaps = append(gaps, schema.Gap{Chain: s.state.Chain, From: e.Point.Number, To: e.Point.Number,
 				Reason: "removed from the spool by hand"})
 			if err := tx.Bucket(entriesBucket).Delete(key); err != nil {
-				return err
+				return st, err
 			}
 		}
-		return putGaps(tx, gaps)
+		return st, putGaps(tx, gaps)
 	})
 	if err == nil {
 		err = s.load()
@@ -114,12 +117,16 @@ func (s *Spool) Remove(seqs []uint64) (entries, letters int, err error) {
 
 // ForgetGaps deletes the heights left out that are remembered: servers are not told of them again.
 func (s *Spool) ForgetGaps() error {
-	err := s.update(func(_ *Spool, tx *bolt.Tx) error {
+	err := s.update(func(_ *Spool, tx *bolt.Tx) (state, error) {
+		ever := tx.Bucket(gapsBucket).Sequence()
 		if err := tx.DeleteBucket(gapsBucket); err != nil {
-			return err
+			return state{}, err
 		}
-		_, err := tx.CreateBucket(gapsBucket)
-		return err
+		b, err := tx.CreateBucket(gapsBucket)
+		if err != nil {
+			return state{}, err
+		}
+		return s.same(), b.SetSequence(ever)
 	})
 	if err != nil {
 		return fmt.Errorf("spool %s: %w", s.path, err)

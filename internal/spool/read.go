@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"sort"
 	"time"
@@ -15,16 +16,21 @@ import (
 
 // prepare makes what a new file lacks.
 func (s *Spool) prepare() error {
-	return s.db.Update(func(tx *bolt.Tx) error {
+	var has bool
+	err := look(s.db, func(tx *bolt.Tx) error {
+		has = tx.Bucket(stateBucket) != nil
+		return nil
+	})
+	if has || err != nil {
+		return err
+	}
+	return s.update(func(_ *Spool, tx *bolt.Tx) (state, error) {
 		for _, name := range buckets {
-			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-				return err
+			if _, err := tx.CreateBucket(name); err != nil {
+				return state{}, err
 			}
 		}
-		if tx.Bucket(stateBucket).Get(stateKey) == nil {
-			return putState(tx, state{Kind: s.o.Kind})
-		}
-		return nil
+		return state{Kind: s.o.Kind}, nil
 	})
 }
 
@@ -33,15 +39,17 @@ func (s *Spool) load() error {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.db.View(func(tx *bolt.Tx) (err error) {
+	return look(s.db, func(tx *bolt.Tx) (err error) {
 		if s.state, err = getState(tx); err != nil {
 			return err
 		}
 		entries := tx.Bucket(entriesBucket)
+		s.state.Stock.Entries = 0
 		s.waiting, s.bytes, s.last, s.cleaned = nil, 0, entries.Sequence(), entries.Sequence()
 		err = entries.ForEach(func(k, v []byte) error {
 			seq, err := keyNumber(k)
 			s.cleaned = min(s.cleaned, seq-1)
+			s.state.Stock.Entries++
 			if err != nil || seq <= s.acked {
 				return err
 			}
@@ -60,6 +68,13 @@ func (s *Spool) load() error {
 		s.progress, s.nth, err = getProgress(tx)
 		return err
 	})
+}
+
+// look runs a read-only transaction. A page that the disk does not give is an error like any other.
+func look(db *bolt.DB, read func(*bolt.Tx) error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer recoverTo(&err)
+	return db.View(read)
 }
 
 func getState(tx *bolt.Tx) (state, error) {
@@ -108,7 +123,7 @@ func parseGap(key, value []byte) (g schema.Gap, err error) {
 		return g, err
 	}
 	if err := json.Unmarshal(body, &g); err != nil {
-		return g, fmt.Errorf("%w: %w", errDamaged, err)
+		return g, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return g, nil
 }
@@ -127,7 +142,7 @@ func (s *Spool) Progress() Progress {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.progress
-	p.Chain, p.Start = s.state.Chain, s.state.Start
+	p.Chain, p.Start, p.Halted = s.state.Chain, s.state.Start, s.state.Halted
 	return p
 }
 
@@ -144,7 +159,7 @@ func (s *Spool) After(seq uint64) (e Entry, ok bool) {
 	}
 	p := s.waiting[i]
 	s.mu.Unlock()
-	err := s.db.View(func(tx *bolt.Tx) (err error) {
+	err := look(s.db, func(tx *bolt.Tx) (err error) {
 		e, err = getEntry(tx, p.seq)
 		e.Frame, e.Since = slices.Clone(e.Frame), p.since
 		return err

@@ -8,6 +8,8 @@ import (
 	"hash/crc32"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
+
 	"github.com/firstseen/firstseen/schema"
 )
 
@@ -30,14 +32,89 @@ const version = 1
 
 // state is what there is one of.
 type state struct {
-	Version int    `json:"version"`
-	Kind    string `json:"kind"`
-	Chain   uint64 `json:"chain,omitempty"` // 0: not begun
-	Start   Start  `json:"start"`
-	Dropped uint64 `json:"dropped,omitempty"` // dead letters that made room for newer ones
+	Version int         `json:"version"`
+	Kind    string      `json:"kind"`
+	Chain   uint64      `json:"chain,omitempty"` // 0: not begun
+	Start   Start       `json:"start"`
+	Dropped uint64      `json:"dropped,omitempty"` // dead letters that made room for newer ones
+	Halted  *schema.Gap `json:"halted,omitempty"`  // why the observer stopped for good
+
+	Stock inventory `json:"stock,omitzero"`
 }
 
-var errDamaged = errors.New("record is damaged")
+// inventory is what a file holds, as the last transaction left it. A bit that flips in a page's number may lead to an
+// older page that is whole in itself, with records that were right once: this tells.
+type inventory struct {
+	Tx          uint64 `json:"tx"` // number of that transaction; 0: the file is older than inventories
+	First       uint64 `json:"first,omitempty"`
+	Last        uint64 `json:"last,omitempty"`
+	Entries     int    `json:"entries,omitempty"` // from First to Last
+	EntriesEver uint64 `json:"entries_ever,omitempty"`
+	GapsEver    uint64 `json:"gaps_ever,omitempty"`
+	Finished    uint32 `json:"finished,omitempty"` // checksums of the other records
+	Gaps        uint32 `json:"gaps,omitempty"`
+	Letters     uint32 `json:"letters,omitempty"`
+}
+
+// count adds a record.
+func (i *inventory) count(bucket string, key, value []byte) {
+	sum := func(of *uint32) {
+		*of = crc32.Update(crc32.Update(*of, castagnoli, key), castagnoli, value[:4])
+	}
+	switch bucket {
+	case string(entriesBucket):
+		n, _ := keyNumber(key) // a bad one is found out when the record is read
+		if i.Entries == 0 {
+			i.First = n
+		}
+		i.Last = n
+		i.Entries++
+	case string(finishedBucket):
+		sum(&i.Finished)
+	case string(gapsBucket):
+		sum(&i.Gaps)
+	case string(lettersBucket):
+		sum(&i.Letters)
+	}
+}
+
+// sequence takes a bucket's counter over.
+func (i *inventory) sequence(bucket string, n uint64) {
+	switch bucket {
+	case string(entriesBucket):
+		i.EntriesEver = n
+	case string(gapsBucket):
+		i.GapsEver = n
+	}
+}
+
+// takeStock draws up what a transaction leaves. How many entries there are it is told: to count them takes too long.
+func takeStock(tx *bolt.Tx, entries int) (inventory, error) {
+	i := inventory{Tx: uint64(tx.ID())}
+	for _, name := range [][]byte{finishedBucket, gapsBucket, lettersBucket} {
+		err := tx.Bucket(name).ForEach(func(k, v []byte) error {
+			if len(v) < 4 {
+				return ErrDamaged
+			}
+			i.count(string(name), k, v)
+			return nil
+		})
+		if err != nil {
+			return i, err
+		}
+	}
+	i.Entries, i.EntriesEver, i.GapsEver = entries, tx.Bucket(entriesBucket).Sequence(), tx.Bucket(gapsBucket).Sequence()
+	if entries > 0 {
+		c := tx.Bucket(entriesBucket).Cursor()
+		first, _ := c.First()
+		last, _ := c.Last()
+		var err1, err2 error
+		i.First, err1 = keyNumber(first)
+		i.Last, err2 = keyNumber(last)
+		return i, errors.Join(err1, err2)
+	}
+	return i, nil
+}
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -51,7 +128,7 @@ func seal(key, body []byte) []byte {
 // unseal returns the body, which shares value's memory.
 func unseal(key, value []byte) ([]byte, error) {
 	if len(value) < 4 || binary.BigEndian.Uint32(value) != checksum(key, value[4:]) {
-		return nil, errDamaged
+		return nil, ErrDamaged
 	}
 	return value[4:], nil
 }
@@ -64,7 +141,7 @@ func numberKey(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
 func keyNumber(key []byte) (uint64, error) {
 	if len(key) != 8 {
-		return 0, errDamaged
+		return 0, ErrDamaged
 	}
 	return binary.BigEndian.Uint64(key), nil
 }
@@ -82,7 +159,7 @@ func appendEntry(dst []byte, e Entry) []byte {
 // parseEntry returns an entry whose frame shares body's memory.
 func parseEntry(seq uint64, body []byte) (Entry, error) {
 	if len(body) < entryHead {
-		return Entry{}, errDamaged
+		return Entry{}, ErrDamaged
 	}
 	e := Entry{Seq: seq, Since: micros(body[40:]), Frame: body[entryHead:], Size: len(body) - entryHead}
 	e.Point.Number = binary.BigEndian.Uint64(body)
@@ -106,12 +183,12 @@ func appendLetter(dst []byte, l Letter) []byte {
 
 func parseLetter(seq uint64, body []byte) (Letter, error) {
 	if len(body) < 10 {
-		return Letter{}, errDamaged
+		return Letter{}, ErrDamaged
 	}
 	l := Letter{At: micros(body)}
 	n := int(binary.BigEndian.Uint16(body[8:]))
 	if len(body) < 10+n {
-		return Letter{}, errDamaged
+		return Letter{}, ErrDamaged
 	}
 	l.Reason = string(body[10 : 10+n])
 	var err error
@@ -128,7 +205,7 @@ func appendFinished(dst []byte, nth uint64, p schema.Point) []byte {
 
 func parseFinished(body []byte) (nth uint64, p schema.Point, err error) {
 	if len(body) != 8+8+32 {
-		return 0, p, errDamaged
+		return 0, p, ErrDamaged
 	}
 	p.Number = binary.BigEndian.Uint64(body[8:])
 	copy(p.Hash[:], body[16:])
@@ -139,7 +216,7 @@ func parseFinished(body []byte) (nth uint64, p schema.Point, err error) {
 func parseState(body []byte) (state, error) {
 	var s state
 	if err := json.Unmarshal(body, &s); err != nil {
-		return s, fmt.Errorf("%w: %w", errDamaged, err)
+		return s, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	if s.Version != version {
 		return s, fmt.Errorf("%w: version %d, this program knows %d", errForeign, s.Version, version)

@@ -19,6 +19,9 @@ var (
 	ErrFull   = errors.New("spool is full")
 	ErrInUse  = errors.New("in use by another process")
 	ErrClosed = errors.New("spool is closed")
+
+	// ErrDamaged is of Inspect: Open puts such a file aside.
+	ErrDamaged = errors.New("file is damaged")
 )
 
 // Window is how many of the blocks finished last are remembered.
@@ -87,6 +90,7 @@ type Progress struct {
 	Start    Start
 	Finished []schema.Point // the last Window of them, oldest first
 	Gaps     []schema.Gap   // heights left out
+	Halted   *schema.Gap    // why it stopped for good; nil: it did not
 }
 
 // Spool is an open spool. All methods may be called at once by several goroutines.
@@ -98,6 +102,7 @@ type Spool struct {
 
 	more, room chan struct{}
 	wake       chan struct{} // there is something to write
+	damaged    chan struct{} // closed once
 	quit, done chan struct{}
 	closing    sync.Once
 	closeErr   error
@@ -105,24 +110,24 @@ type Spool struct {
 	opened sync.RWMutex // guards db against being replaced while it is read
 	db     *bolt.DB     // nil while the file cannot be opened
 
-	mu       sync.Mutex // guards the rest
-	closed   bool
-	queue    []*request // Appends that wait; as many as there are callers
-	waiting  []place    // entries on disk that are neither acked nor failed, oldest first
-	bytes    int64      // of their frames
-	last     uint64     // number of the newest entry ever
-	acked    uint64     // entries up to here are settled
-	fails    []failure  // of these, the failed ones not yet written as letters; no more than there were entries
-	cleaned  uint64     // settled entries up to here are deleted
-	nth      uint64     // blocks ever finished
-	state    state
-	progress Progress // when it was opened, without Chain and Start, which are in state
-	dead     []Letter // without frames
-	refused  bool     // an Append, and Room was not signalled since
-	sick     error    // why nothing can be written at present
-	damaged  bool     // and never again
-	wanted   int      // bytes that could not be written
-	counts   Counts
+	mu        sync.Mutex // guards the rest
+	closed    bool
+	queue     []*request // Appends that wait; as many as there are callers
+	waiting   []place    // entries on disk that are neither acked nor failed, oldest first
+	bytes     int64      // of their frames
+	last      uint64     // number of the newest entry ever
+	acked     uint64     // entries up to here are settled
+	fails     []failure  // of these, the failed ones not yet written as letters; no more than there were entries
+	cleaned   uint64     // settled entries up to here are deleted
+	nth       uint64     // blocks ever finished
+	state     state
+	progress  Progress // when it was opened, without Chain and Start, which are in state
+	dead      []Letter // without frames
+	refused   bool     // an Append, and Room was not signalled since
+	sick      error    // why nothing can be written at present
+	isDamaged bool     // and never again
+	wanted    int      // bytes that could not be written
+	counts    Counts
 }
 
 // place is what is known of an entry without reading it.
@@ -136,7 +141,7 @@ type place struct {
 // an error in the log, and an empty spool begins. The error is ErrInUse when another process has the spool.
 func Open(path string, o Options) (*Spool, error) {
 	s := &Spool{path: path, o: o.withDefaults(), more: make(chan struct{}, 1), room: make(chan struct{}, 1),
-		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
+		wake: make(chan struct{}, 1), damaged: make(chan struct{}), quit: make(chan struct{}), done: make(chan struct{})}
 	s.log = s.o.Log.WithField("spool", path)
 	err := s.open()
 	if err != nil {
@@ -158,7 +163,7 @@ func (s *Spool) open() (err error) {
 	if err == nil {
 		s.db, err = openFile(s.path, true)
 	}
-	if errors.Is(err, errDamaged) {
+	if errors.Is(err, ErrDamaged) {
 		if err = s.setAside(err); err == nil {
 			s.db, err = openFile(s.path, true)
 		}
@@ -185,7 +190,7 @@ func (s *Spool) adopt() error {
 			n, s.state.Kind, s.o.Kind)
 	}
 	s.state.Kind = s.o.Kind
-	return s.db.Update(func(tx *bolt.Tx) error { return putState(tx, s.state) })
+	return s.update(func(*Spool, *bolt.Tx) (state, error) { return s.state, nil })
 }
 
 // setAside makes place for a new file, and says why.

@@ -87,7 +87,7 @@ func TestEntriesAndProgressOutliveTheProcess(t *testing.T) {
 	known := point(9)
 	start := Start{Floor: 3, Known: &known}
 	left := schema.Gap{Chain: 7, From: 1, To: 2, Reason: "too long ago"}
-	if err := s.Begin(7, start, left); err != nil {
+	if err := s.Begin(7, start, nil, left); err != nil {
 		t.Fatal(err)
 	}
 	put(t, s, block(10, 100), block(11, 100_000))
@@ -120,7 +120,7 @@ func TestEntriesAndProgressOutliveTheProcess(t *testing.T) {
 	if e, _ := s.After(3); e.Seq != 4 || !slices.Equal(e.Frame, frame(14, 1)) {
 		t.Errorf("%+v", e)
 	}
-	if err := s.Begin(8, Start{}); err == nil || !strings.Contains(err.Error(), "belongs to chain 7") {
+	if err := s.Begin(8, Start{}, nil); err == nil || !strings.Contains(err.Error(), "belongs to chain 7") {
 		t.Error(err)
 	}
 }

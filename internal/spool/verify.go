@@ -9,8 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime/debug"
-	"slices"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -62,40 +60,40 @@ func syncDir(path string) error {
 	return nil
 }
 
-// recoverTo turns a panic, which is how bbolt and the memory map tell of a damaged page, into an error.
+// recoverTo turns a panic into an error: how bbolt tells of a page that went bad since it was verified, and the memory
+// map of one that the disk does not give.
 func recoverTo(err *error) {
 	if r := recover(); r != nil { //nolint:revive // it is what callers defer
-		*err = fmt.Errorf("%w: %v", errDamaged, r)
+		*err = fmt.Errorf("%w: %v", ErrDamaged, r)
 	}
 }
 
-// verify reads the whole file. The error is errDamaged for a spool that cannot be trusted, errForeign for a file that is
+// verify reads the whole file. The error is ErrDamaged for a spool that cannot be trusted, errForeign for a file that is
 // none. No file at all is well.
 func verify(path string) error {
-	if err := verifyMagic(path); err != nil {
-		if errors.Is(err, os.ErrNotExist) || errors.Is(err, io.EOF) { // or nothing in it
-			return nil
-		}
-		return err
-	}
-	db, err := view(path)
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	return verifyPages(db)
-}
-
-// verifyMagic keeps the hands off files that were never a spool. A page of zeros is what a power failure leaves.
-func verifyMagic(path string) error {
 	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	err = verifyMagic(f)
+	switch {
+	case errors.Is(err, io.EOF): // there is nothing in it
+		return nil
+	case err == nil:
+		err = verifyAll(f)
+	}
+	return err
+}
+
+// verifyMagic keeps the hands off files that were never a spool. A page of zeros is what a power failure leaves.
+func verifyMagic(f *os.File) error {
 	head := make([]byte, 2*os.Getpagesize())
 	n, err := io.ReadFull(f, head)
-	if n == 0 {
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return err
 	}
 	magic := binary.NativeEndian.AppendUint32(nil, 0xED0CDAED) // bbolt's, in both meta pages
@@ -103,7 +101,7 @@ func verifyMagic(path string) error {
 		return errForeign
 	}
 	if n < len(head) {
-		return fmt.Errorf("%w: only %d bytes are left of the file", errDamaged, n)
+		return fmt.Errorf("%w: only %d bytes are left of the file", ErrDamaged, n)
 	}
 	return nil
 }
@@ -117,57 +115,80 @@ func view(path string) (db *bolt.DB, err error) {
 		return nil, ErrInUse
 	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch),
 		errors.Is(err, io.ErrUnexpectedEOF):
-		return nil, fmt.Errorf("%w: %w", errDamaged, err)
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return db, err
 }
 
-// verifyPages visits every page and record. It must not leave this goroutine: a page beyond the end of a file that was
-// cut off is a memory fault, which only the goroutine that meets it can survive.
-func verifyPages(db *bolt.DB) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer recoverTo(&err)
-	return db.View(func(tx *bolt.Tx) error {
-		info, err := os.Stat(db.Path())
-		if err != nil {
-			return err
+// verifyAll visits every page and record that bbolt may ever look at.
+func verifyAll(f *os.File) error {
+	b, err := openBolt(f)
+	if err != nil {
+		return err
+	}
+	found := map[string]bool{}
+	var got inventory
+	var want state
+	err = b.walk(b.root, func(e element) error {
+		name := string(e.key)
+		found[name] = true
+		if !e.bucket {
+			return fmt.Errorf("%w: a record among the buckets", ErrDamaged)
 		}
-		if tx.Size() > info.Size() {
-			return fmt.Errorf("%w: %d bytes of %d are left of the file", errDamaged, info.Size(), tx.Size())
-		}
-		return tx.ForEach(func(name []byte, b *bolt.Bucket) error {
-			if !slices.ContainsFunc(buckets, func(known []byte) bool { return bytes.Equal(known, name) }) {
-				return fmt.Errorf("%w: it has a bucket named %q", errForeign, name)
+		sequence, err := b.walkBucket(e.value, func(e element) error {
+			body, err := unseal(e.key, e.value)
+			if err != nil {
+				return err
 			}
-			if err := verifyBucket(name, b); err != nil {
-				return fmt.Errorf("%s: %w", name, err)
+			if name == string(stateBucket) && bytes.Equal(e.key, stateKey) {
+				if want, err = parseState(body); err != nil {
+					return err
+				}
 			}
-			return nil
+			got.count(name, e.key, e.value)
+			return verifyRecord(name, e.key, body)
 		})
-	})
-}
-
-func verifyBucket(name []byte, b *bolt.Bucket) error {
-	var before []byte
-	byBranches := b.Cursor()
-	return b.ForEach(func(k, v []byte) error {
-		if before != nil && bytes.Compare(before, k) >= 0 {
-			return fmt.Errorf("%w: keys out of order", errDamaged)
-		}
-		if found, _ := byBranches.Seek(k); !bytes.Equal(found, k) {
-			return fmt.Errorf("%w: a branch does not lead to its key", errDamaged)
-		}
-		before = append(before[:0], k...)
-		body, err := unseal(k, v)
+		got.sequence(name, sequence)
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: %w", name, err)
 		}
-		return verifyRecord(name, k, body)
+		return nil
 	})
+	if err == nil {
+		err = b.verifyFree()
+	}
+	if err == nil {
+		err = verifyBuckets(found, b.txid)
+	}
+	got.Tx = b.txid
+	if err == nil && want.Stock.Tx != 0 && want.Stock != got {
+		err = fmt.Errorf("%w: it holds %+v where %+v was written", ErrDamaged, got, want.Stock)
+	}
+	return err
 }
 
-func verifyRecord(bucket, key, body []byte) (err error) {
-	switch string(bucket) {
+// unused is the highest transaction of a file that was made, but in which nothing was written.
+const unused = 1
+
+// verifyBuckets tells a spool from files of something else, and one that lost a bucket from one that was never used.
+func verifyBuckets(found map[string]bool, txid uint64) error {
+	var known int
+	for _, name := range buckets {
+		if found[string(name)] {
+			known++
+		}
+	}
+	switch {
+	case known == len(buckets) && len(found) == known, len(found) == 0 && txid <= unused:
+		return nil
+	case known <= 1 && len(found) > known:
+		return fmt.Errorf("%w: it has other buckets", errForeign)
+	}
+	return fmt.Errorf("%w: of its %d buckets %d are there", ErrDamaged, len(buckets), known)
+}
+
+func verifyRecord(bucket string, key, body []byte) (err error) {
+	switch bucket {
 	case string(entriesBucket):
 		_, err = parseEntry(0, body)
 	case string(lettersBucket):
@@ -177,7 +198,7 @@ func verifyRecord(bucket, key, body []byte) (err error) {
 	case string(gapsBucket):
 		var g schema.Gap
 		if json.Unmarshal(body, &g) != nil {
-			err = errDamaged
+			err = ErrDamaged
 		}
 	default:
 		if bytes.Equal(key, stateKey) {

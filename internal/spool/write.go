@@ -24,10 +24,17 @@ const maxSettled = 1024
 // request is an Append, or a Begin, that waits for the disk.
 type request struct {
 	blocks []Block
-	begin  *state        // what Begin sets
+	begin  *beginning    // what Begin sets
+	halt   *schema.Gap   // what Halt does
 	done   chan struct{} // closed once the rest is set
 	taken  int
 	err    error
+}
+
+// beginning is where an observer begins.
+type beginning struct {
+	state
+	known []schema.Point
 }
 
 // failure is an entry on its way to the dead letters.
@@ -42,6 +49,7 @@ type work struct {
 	requests []*request
 	entries  []Entry // of the blocks taken
 	finished []schema.Point
+	anew     bool // what was finished before does not count any more
 	gaps     []schema.Gap
 	state    state
 	bytes    int
@@ -57,13 +65,19 @@ func (s *Spool) Append(blocks []Block) (taken int, err error) {
 	return r.taken, r.err
 }
 
-// Begin makes durable where the observer begins, and what it leaves out before. A spool belongs to one chain for ever.
-func (s *Spool) Begin(chain uint64, start Start, gaps ...schema.Gap) error {
-	r := &request{begin: &state{Chain: chain, Start: start}}
+// Begin makes durable where the observer begins: what it leaves out, and which blocks, oldest first, count as finished
+// in place of all that did. It ends a halt. A spool belongs to one chain for ever.
+func (s *Spool) Begin(chain uint64, start Start, known []schema.Point, gaps ...schema.Gap) error {
+	r := &request{begin: &beginning{state{Chain: chain, Start: start}, known}}
 	for _, g := range gaps {
 		r.blocks = append(r.blocks, Block{Gap: &g})
 	}
 	return s.enqueue(r).err
+}
+
+// Halt makes durable that the observer stopped for good, and why: heights that it will not deliver.
+func (s *Spool) Halt(g schema.Gap) error {
+	return s.enqueue(&request{halt: &g}).err
 }
 
 // enqueue hands the request to the committer and waits for its end.
@@ -133,7 +147,7 @@ func (s *Spool) take() *work {
 	for _, r := range w.requests {
 		s.admit(w, r)
 	}
-	if w.state == s.state && len(w.finished)+len(w.gaps)+len(w.fails) == 0 && w.clean == s.cleaned {
+	if w.state == s.state && !w.anew && len(w.finished)+len(w.gaps)+len(w.fails) == 0 && w.clean == s.cleaned {
 		for _, r := range w.requests {
 			close(r.done)
 		}
@@ -148,7 +162,12 @@ func (s *Spool) admit(w *work, r *request) {
 		if r.err = s.beginnable(r.begin); r.err != nil {
 			return
 		}
-		w.state.Chain, w.state.Start = r.begin.Chain, r.begin.Start
+		w.state.Chain, w.state.Start, w.state.Halted = r.begin.Chain, r.begin.Start, nil
+		w.finished, w.anew = r.begin.known, true
+	}
+	if r.halt != nil {
+		w.state.Halted = r.halt
+		w.gaps = append(w.gaps, *r.halt)
 	}
 	for _, b := range r.blocks {
 		if b.Gap != nil {
@@ -173,7 +192,7 @@ func (s *Spool) admit(w *work, r *request) {
 }
 
 // beginnable tells whether the spool may be used for a chain. The caller holds mu.
-func (s *Spool) beginnable(b *state) error {
+func (s *Spool) beginnable(b *beginning) error {
 	if s.state.Chain != 0 && s.state.Chain != b.Chain {
 		return fmt.Errorf("spool %s belongs to chain %d, not %d", s.path, s.state.Chain, b.Chain)
 	}
@@ -187,28 +206,43 @@ func (s *Spool) fits(entries, bytes, frame int) bool {
 }
 
 // write is the transaction. Settled entries go first: their pages may be what the new ones need.
-func (w *work) write(s *Spool, tx *bolt.Tx) error {
+func (w *work) write(s *Spool, tx *bolt.Tx) (state, error) {
 	if err := w.bury(tx); err != nil {
-		return err
+		return w.state, err
 	}
-	if err := clean(tx, w.clean); err != nil {
-		return err
+	cleaned, err := clean(tx, w.clean)
+	if err != nil {
+		return w.state, err
 	}
 	if err := w.putEntries(tx); err != nil {
-		return err
+		return w.state, err
 	}
-	finished := tx.Bucket(finishedBucket)
-	for i, p := range w.finished {
-		nth := s.nth + uint64(i)
-		key := numberKey(nth % Window)
-		if err := finished.Put(key, seal(key, appendFinished(nil, nth, p))); err != nil {
+	w.state.Stock.Entries += len(w.entries) - cleaned
+	if err := w.putFinished(tx, s.nth); err != nil {
+		return w.state, err
+	}
+	return w.state, putGaps(tx, w.gaps)
+}
+
+// putFinished adds to the ring, nth being how many there ever were.
+func (w *work) putFinished(tx *bolt.Tx, nth uint64) error {
+	if w.anew {
+		if err := tx.DeleteBucket(finishedBucket); err != nil {
+			return err
+		}
+		if _, err := tx.CreateBucket(finishedBucket); err != nil {
 			return err
 		}
 	}
-	if err := putGaps(tx, w.gaps); err != nil {
-		return err
+	finished := tx.Bucket(finishedBucket)
+	for i, p := range w.finished {
+		n := nth + uint64(i)
+		key := numberKey(n % Window)
+		if err := finished.Put(key, seal(key, appendFinished(nil, n, p))); err != nil {
+			return err
+		}
 	}
-	return putState(tx, w.state)
+	return nil
 }
 
 func (w *work) putEntries(tx *bolt.Tx) error {
@@ -270,8 +304,8 @@ func trimLetters(letters *bolt.Bucket) (dropped int, err error) {
 	return len(drop), nil
 }
 
-// clean deletes entries up to seq.
-func clean(tx *bolt.Tx, seq uint64) error {
+// clean deletes entries up to seq, and counts them.
+func clean(tx *bolt.Tx, seq uint64) (int, error) {
 	entries := tx.Bucket(entriesBucket)
 	var keys [][]byte
 	c := entries.Cursor()
@@ -283,14 +317,18 @@ func clean(tx *bolt.Tx, seq uint64) error {
 	}
 	for _, k := range keys {
 		if err := entries.Delete(k); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	return nil
+	return len(keys), nil
 }
 
-func putState(tx *bolt.Tx, st state) error {
+// putState is the last that a transaction writes.
+func putState(tx *bolt.Tx, st state) (err error) {
 	st.Version = version
+	if st.Stock, err = takeStock(tx, st.Stock.Entries); err != nil {
+		return err
+	}
 	body, err := json.Marshal(st)
 	if err != nil {
 		return err
