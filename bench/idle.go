@@ -17,7 +17,7 @@ const idleConns = 10_000
 
 // idle tells what so many connections that say nothing cost a server's process: its live memory and what of it is
 // resident. The kernel's share, the sockets, is not in it.
-func idle(ctx context.Context, n int) error {
+func idle(ctx context.Context, s servers, n int) error {
 	fmt.Printf("\n%d idle connections to a server\n", n)
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(w, "mode\tlive bytes each\tresident bytes each")
@@ -40,7 +40,7 @@ func idle(ctx context.Context, n int) error {
 			return nc, err
 		}},
 	} {
-		live, resident, err := idling(ctx, n, mode.join)
+		live, resident, err := idling(ctx, s, n, mode.join)
 		if err != nil {
 			return fmt.Errorf("%s: %w", mode.name, err)
 		}
@@ -49,8 +49,8 @@ func idle(ctx context.Context, n int) error {
 	return w.Flush()
 }
 
-func idling(ctx context.Context, n int, join func(context.Context, string, int) (net.Conn, error)) (live, resident int64, err error) {
-	srv, err := launch(ctx, "")
+func idling(ctx context.Context, s servers, n int, join func(context.Context, string, int) (net.Conn, error)) (live, resident int64, err error) {
+	srv, err := s.launch(ctx, "")
 	if err != nil {
 		return 0, 0, err
 	}

@@ -22,17 +22,19 @@ import (
 func main() {
 	var o options
 	flag.IntVar(&o.rounds, "rounds", 5, "how often each contender runs")
-	flag.IntVar(&o.rows, "rows", 20_000, "distinct rows of one run on MySQL; SQLite gets half")
+	flag.IntVar(&o.rows, "rows", 20_000, "distinct rows of one run on MySQL; SQLite gets half, no database five times as many")
 	flag.StringVar(&o.dir, "dir", os.TempDir(), "folder for SQLite files and for the fsync measurement")
-	flag.StringVar(&o.only, "only", "", "mysql, sqlite or idle; default all")
+	flag.StringVar(&o.only, "only", "", "mysql, sqlite, none (servers without a database) or idle; default all")
 	flag.StringVar(&o.match, "match", "", "besides the first ceiling, only contenders whose name matches this expression")
+	profile := flag.String("profile", "", "file that each server writes a profile of its processor time to, for go tool pprof")
 	flag.IntVar(&o.idle, "idle", idleConns, "how many idle connections")
 	flag.Parse()
+	o.servers = servers{*profile}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	run := o.run
 	if flag.Arg(0) == serveWord {
-		run = func(ctx context.Context) error { return serve(ctx, flag.Arg(1)) }
+		run = func(ctx context.Context) error { return serve(ctx, flag.Arg(1), flag.Arg(2)) }
 	}
 	if err := run(ctx); err != nil {
 		stop()
@@ -44,6 +46,7 @@ func main() {
 type options struct {
 	rounds, rows, idle int
 	dir, only, match   string
+	servers            servers
 }
 
 func (o options) run(ctx context.Context) error {
@@ -52,26 +55,26 @@ func (o options) run(ctx context.Context) error {
 		return fmt.Errorf("-match: %w", err)
 	}
 	all := &chainOf{}
-	for _, p := range places(o.dir) {
+	for _, p := range places(o.dir, o.servers) {
 		if o.only != "" && o.only != p.name {
 			continue
 		}
-		rows := o.rows
-		if p.name == "sqlite" {
-			rows /= 2
+		rows := map[string]int{"sqlite": o.rows / 2, noDatabase: 5 * o.rows}[p.name]
+		if rows == 0 {
+			rows = o.rows
 		}
 		blocks, err := all.first(rows)
 		if err != nil {
 			return err
 		}
-		if err := contest(ctx, p, wanted, o.rounds, o.dir, blocks); err != nil {
+		if err := o.contest(ctx, p, wanted, blocks); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
 	if o.only != "" && o.only != "idle" {
 		return nil
 	}
-	return idle(ctx, o.idle)
+	return idle(ctx, o.servers, o.idle)
 }
 
 // result is what one run of a contender came to.
@@ -96,45 +99,47 @@ const (
 	pacedObserver = "server, 1 observer at 1,000/s"
 )
 
-// contenders are the ways to use what is ours.
-func contenders() []contender {
-	apart := func(n int) func(context.Context, string, []block) (result, error) {
-		return func(ctx context.Context, dsn string, blocks []block) (result, error) {
-			return observers{lists: deal(blocks, n)}.run(ctx, dsn)
-		}
-	}
+// ours are the ways to use what is ours.
+func ours(s servers) []contender {
 	return []contender{
 		{"store alone, 16 producers", producers(16)},
-		{"server, 1 observer", apart(1)},
-		{fewObservers, apart(16)},
-		{"server, 256 observers", apart(256)},
+		{"server, 1 observer", s.distinct(1)},
+		{fewObservers, s.distinct(16)},
+		{"server, 256 observers", s.distinct(256)},
 		{sameRows, func(ctx context.Context, dsn string, blocks []block) (result, error) {
-			return observers{lists: [][]block{blocks, blocks, blocks}, apart: true}.run(ctx, dsn)
+			return observers{servers: s, lists: [][]block{blocks, blocks, blocks}, apart: true}.run(ctx, dsn)
 		}},
 		{pacedObserver, func(ctx context.Context, dsn string, blocks []block) (result, error) {
-			return observers{lists: [][]block{blocks[:min(len(blocks), 1500)]}, pace: time.Millisecond}.run(ctx, dsn)
+			return observers{servers: s, lists: [][]block{blocks[:min(len(blocks), 1500)]}, pace: time.Millisecond}.run(ctx, dsn)
 		}},
 	}
 }
 
-func contest(ctx context.Context, p place, wanted *regexp.Regexp, rounds int, dir string, blocks []block) error {
-	field := p.ceilings[:1]
-	for _, c := range slices.Concat(p.ceilings[1:], contenders()) {
+// distinct is so many observers, no two of which offer the same block.
+func (s servers) distinct(n int) func(context.Context, string, []block) (result, error) {
+	return func(ctx context.Context, dsn string, blocks []block) (result, error) {
+		return observers{servers: s, lists: deal(blocks, n)}.run(ctx, dsn)
+	}
+}
+
+func (o options) contest(ctx context.Context, p place, wanted *regexp.Regexp, blocks []block) error {
+	field := p.field[:1:1]
+	for _, c := range p.field[1:] {
 		if wanted.MatchString(c.name) {
 			field = append(field, c)
 		}
 	}
 	results := make([][]result, len(field))
-	for range rounds {
+	for range o.rounds {
 		for i, c := range field {
-			r, err := once(ctx, p, c, dir, blocks)
+			r, err := once(ctx, p, c, o.dir, blocks)
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
 			results[i] = append(results[i], r)
 		}
 	}
-	fmt.Printf("\n%s, %d rows a run, medians of %d\n", p.name, len(blocks), rounds)
+	fmt.Printf("\n%s, %d rows a run, medians of %d\n", p.name, len(blocks), o.rounds)
 	return report(os.Stdout, field, results)
 }
 

@@ -19,6 +19,7 @@ const window = 1024 // unanswered offers of one observer or producer, as on the 
 
 // observers relay lists of blocks to one server, each over a connection of its own.
 type observers struct {
+	servers
 	lists [][]block
 	pace  time.Duration // from one block to the next of an observer; 0: as fast as it can
 	apart bool          // the lists hold the same blocks: they start so far apart that no batch holds a block twice
@@ -26,7 +27,7 @@ type observers struct {
 
 // run measures them against a server of its own over the database.
 func (o observers) run(ctx context.Context, dsn string) (result, error) {
-	srv, err := launch(ctx, dsn)
+	srv, err := o.launch(ctx, dsn)
 	if err != nil {
 		return result{}, err
 	}

@@ -17,20 +17,28 @@ import (
 
 const mysqlVariable = "FIRSTSEEN_TEST_MYSQL_DSN"
 
-// place is a database server, or SQLite, and the ceilings that are measured there, the one of the same tables first.
+// place is a database server, or SQLite, or none at all, and who is measured there: first the one that the others are
+// held against.
 type place struct {
-	name     string
-	ceilings []contender
-	fresh    func(ctx context.Context) (dsn string, drop func(), err error) // a new database with all tables
+	name  string
+	field []contender
+	fresh func(ctx context.Context) (dsn string, drop func(), err error) // a new database with all tables
 }
 
-func places(dir string) []place {
+// noDatabase is the place of servers that answer every offer at once: what remains is their own work.
+const noDatabase = "none"
+
+func places(dir string, s servers) []place {
 	out := []place{{
+		name: noDatabase, fresh: func(context.Context) (string, func(), error) { return "", func() {}, nil },
+		field: []contender{{fewObservers, s.distinct(16)}, {"server, 1 observer", s.distinct(1)},
+			{"server, 256 observers", s.distinct(256)}},
+	}, {
 		name: "sqlite", fresh: func(ctx context.Context) (string, func(), error) { return freshFile(ctx, dir) },
-		ceilings: []contender{
+		field: append([]contender{
 			{"driver, same tables", ceiling{connections: 1}.run},
 			{"driver, one table", ceiling{connections: 1, oneTable: true}.run},
-		},
+		}, ours(s)...),
 	}}
 	admin := os.Getenv(mysqlVariable)
 	if admin == "" {
@@ -39,12 +47,12 @@ func places(dir string) []place {
 	}
 	return append([]place{{
 		name: "mysql", fresh: func(ctx context.Context) (string, func(), error) { return freshDatabase(ctx, admin) },
-		ceilings: []contender{
+		field: append([]contender{
 			{"driver, same tables", ceiling{connections: 2}.run},
 			{"driver, same tables, 1 connection", ceiling{connections: 1}.run},
 			{"driver, same tables, 3 connections", ceiling{connections: 3}.run},
 			{"driver, one table", ceiling{connections: 2, oneTable: true}.run},
-		},
+		}, ours(s)...),
 	}}, out...)
 }
 

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"runtime"
 	"runtime/debug"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -38,8 +39,15 @@ type usage struct {
 }
 
 // serve runs a server over the database, none if dsn is empty. It prints its address, and then its usage for every line
-// that it reads, until its input ends.
-func serve(ctx context.Context, dsn string) error {
+// that it reads, until its input ends. Profile, if not empty, is where its profile goes.
+func serve(ctx context.Context, dsn, profile string) error {
+	if profile != "" {
+		end, err := profiled(profile)
+		if err != nil {
+			return err
+		}
+		defer end()
+	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var st benchStore = nowhere{}
@@ -73,6 +81,17 @@ func serve(ctx context.Context, dsn string) error {
 	}
 	stop()
 	return running.Wait()
+}
+
+func profiled(path string) (end func(), err error) {
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, fmt.Errorf("profile: %w", err)
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, fmt.Errorf("profile: %w", err)
+	}
+	return func() { pprof.StopCPUProfile(); f.Close() }, nil
 }
 
 func used() usage {
@@ -136,13 +155,16 @@ type process struct {
 	out   *bufio.Reader
 }
 
+// servers is how servers are started.
+type servers struct{ profile string }
+
 // launch starts a server over the database and waits for its address.
-func launch(ctx context.Context, dsn string) (*process, error) {
+func (s servers) launch(ctx context.Context, dsn string) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("start server: %w", err)
 	}
-	p := &process{cmd: exec.CommandContext(ctx, self, serveWord, dsn)}
+	p := &process{cmd: exec.CommandContext(ctx, self, serveWord, dsn, s.profile)}
 	p.cmd.Stderr = os.Stderr
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		return nil, fmt.Errorf("start server: %w", err)
