@@ -102,6 +102,11 @@ func lockByName(ctx context.Context, pool *sql.DB) (unlock func(context.Context)
 	if err != nil {
 		return nil, fmt.Errorf("lock migrations: %w", err)
 	}
+	// The lock must outlast whatever the other connections do, and this one says nothing meanwhile.
+	if _, err := conn.ExecContext(ctx, "SET SESSION wait_timeout = 28800"); err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("lock migrations: %w", err)
+	}
 	const patience = 30 // times 10 s, which is below the connection's read timeout
 	for range patience {
 		var got sql.NullInt64

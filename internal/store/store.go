@@ -149,12 +149,17 @@ func (s *Store) openGorm(connector driver.Connector) error {
 	s.ingest.SetMaxOpenConns(mysqlLanes)
 	s.ingest.SetMaxIdleConns(mysqlLanes)
 	s.ingest.SetConnMaxLifetime(connLifetime)
+	s.ingest.SetConnMaxIdleTime(connIdle)
 	s.writes, err = gorm.Open(s.dialect.dialector(s.ingest), config)
 	return err
 }
 
 // connLifetime makes connections follow a failover that only changed what the name resolves to.
 const connLifetime = 10 * time.Minute
+
+// connIdle closes a connection that nobody uses before the server does, see sessionSetup. It is longer than the time
+// between two blocks of most chains.
+const connIdle = 20 * time.Second
 
 // newPool sizes the connections. An in-memory SQLite database lives in its only connection, which is why that one is
 // never recycled.
@@ -165,6 +170,7 @@ func newPool(src source, connector driver.Connector) *sql.DB {
 		pool.SetMaxOpenConns(16)
 		pool.SetMaxIdleConns(16)
 		pool.SetConnMaxLifetime(connLifetime)
+		pool.SetConnMaxIdleTime(connIdle)
 	case src.path == "":
 		pool.SetMaxOpenConns(1)
 		pool.SetMaxIdleConns(1)

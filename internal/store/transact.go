@@ -75,14 +75,14 @@ type stall struct {
 	told  bool // the log knows
 }
 
-// stalled notes a failed transaction; the log hears of the first in a row that is not a passing one.
+// stalled notes a failed transaction; the log hears of the first in a row that is not a passing one, or does not pass.
 func (s *Store) stalled(err error) {
 	s.metrics.failures.Inc()
 	now := &stall{since: time.Now(), err: err}
 	if was := s.stall.Load(); was != nil {
 		now.since, now.told = was.since, was.told
 	}
-	if !now.told && !passing(err) {
+	if !now.told && (!passing(err) || time.Since(now.since) > stallAfter) {
 		now.told = true
 		s.log.WithError(err).Error("store cannot commit, will try until it can")
 	}
