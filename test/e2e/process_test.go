@@ -16,12 +16,15 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/go-sql-driver/mysql"
 )
 
 // binary is the production binary, built once for all tests of this package by TestMain.
 var binary string
 
 func TestMain(m *testing.M) {
+	_ = mysql.SetLogger(&mysql.NopLogger{}) // databases come and go here
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "firstseen-e2e")
 		if err != nil {

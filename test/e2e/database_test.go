@@ -1,0 +1,49 @@
+package e2e
+
+import (
+	"syscall"
+	"testing"
+
+	"github.com/firstseen/firstseen/internal/faults"
+)
+
+// MariaDB is killed before a COMMIT and with its answer to one on the way, and once is frozen instead. The servers wait,
+// say so and go on by themselves; what was acked is there.
+func TestTheDatabaseIsKilledAndFrozen(t *testing.T) {
+	t.Parallel()
+	m := newMariaDB(t, t.TempDir())
+	s := newScene(t, newDevnet(t, 2), m.database("firstseen"))
+	proxy, dsn := behindMySQL(t, s.dsn)
+	a, b := s.server("server-a", dsn), s.server("server-b", dsn)
+	s.observer("alice", s.net.URLs()[0], []string{a.recorder.Addr()})
+	s.observer("bob", s.net.URLs()[1], []string{b.recorder.Addr()})
+	s.mine(3)
+	s.rests()
+
+	for _, at := range []faults.CommitPoint{faults.BeforeCommit, faults.AfterCommit} {
+		killed := make(chan struct{})
+		proxy.Catch(at, ingest, func() bool {
+			m.kill()
+			close(killed)
+			return false
+		})
+		s.mine(1)
+		happens(t, killed)
+		s.mine(10)
+		a.ready(false)
+		b.ready(false)
+		m.start()
+		s.mine(1)
+		s.rests()
+		a.ready(true)
+	}
+	a.says("store cannot commit")
+	a.says("store commits again")
+
+	m.signal(syscall.SIGSTOP)
+	s.mine(5)
+	a.ready(false)
+	b.ready(false)
+	m.signal(syscall.SIGCONT)
+	s.rests()
+}
