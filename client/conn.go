@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -39,14 +40,14 @@ type relayConn struct {
 }
 
 // openRelay says HELLO on conn and waits for W. On an error conn is closed.
-func openRelay(ctx context.Context, conn net.Conn, observer string, chainID uint64) (*relayConn, error) {
+func openRelay(ctx context.Context, conn net.Conn, hello wire.Hello) (*relayConn, error) {
 	clock := &patience{Conn: conn, each: wire.DeadAfter}
 	c := &relayConn{Conn: conn, clock: clock, dec: netstring.NewDecoder(clock, wire.MaxFrame),
 		in: make(chan []byte, 64), ended: make(chan error, 1), out: make(chan []byte, 1), wrote: make(chan error, 1),
 		quit: make(chan struct{})}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	err := c.greet(observer, chainID)
+	err := c.greet(hello)
 	if err == nil && !stop() {
 		err = ctx.Err()
 	}
@@ -60,8 +61,11 @@ func openRelay(ctx context.Context, conn net.Conn, observer string, chainID uint
 }
 
 // greet sends HELLO and takes the answer.
-func (c *relayConn) greet(observer string, chainID uint64) error {
-	hello, err := wire.AppendHello(nil, wire.Hello{Observer: observer, Chains: []uint64{chainID}, Caps: []string{}})
+func (c *relayConn) greet(h wire.Hello) error {
+	if h.Token != "" && !verified(c.Conn) {
+		return errors.New("the access key is sent over TLS only, to a server whose certificate was verified")
+	}
+	hello, err := wire.AppendHello(nil, h)
 	if err != nil {
 		return err
 	}
@@ -91,6 +95,12 @@ func (c *relayConn) greet(observer string, chainID uint64) error {
 	}
 }
 
+// verified tells whether conn speaks TLS with a server whose certificate was verified.
+func verified(conn net.Conn) bool {
+	secure, ok := conn.(*tls.Conn)
+	return ok && len(secure.ConnectionState().VerifiedChains) > 0
+}
+
 // notRelay tells a server that does not know HELLO, which closes, stays silent or answers in a language of its own, from
 // a network that failed.
 func notRelay(err error) error {
@@ -99,7 +109,7 @@ func notRelay(err error) error {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("%w: no answer to HELLO within %s", errNoRelay, wire.WelcomeTimeout)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("%w: it closed after HELLO, as a proxy with no server behind it does too", errNoRelay)
+		return fmt.Errorf("%w: it closed after HELLO, as a port that wants TLS does (--tls), and a proxy with no server behind it", errNoRelay)
 	case errors.As(err, &syntax):
 		return fmt.Errorf("%w: its answer to HELLO is no netstring", errNoRelay)
 	}

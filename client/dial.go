@@ -2,14 +2,19 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"time"
 )
 
 // dialEach bounds the attempt on one address, and each look-up of a name.
 const dialEach = 3 * time.Second
+
+// shakeEach bounds the agreement on TLS, which takes a server that is overrun with it longer than taking connections.
+const shakeEach = 5 * time.Second
 
 // tcpDialer makes every TCP connection of the client. A peer that vanished without a word is found out by keep-alive
 // and, where the system has it, TCP_USER_TIMEOUT.
@@ -22,27 +27,29 @@ type dialer struct {
 	rand    func() float64
 	lookup  func(ctx context.Context, host string) ([]string, error)
 	connect func(ctx context.Context, network, address string) (net.Conn, error)
+	tls     func(name string) *tls.Config // nil: none
 }
 
 func newDialer(o Options) *dialer {
-	return &dialer{o.Servers, o.Rand, net.DefaultResolver.LookupHost, tcpDialer.DialContext}
+	return &dialer{o.Servers, o.Rand, net.DefaultResolver.LookupHost, tcpDialer.DialContext, o.TLS}
 }
+
+// place is an address of a server, and the name that led to it, for which its certificate must be good.
+type place struct{ address, name string }
 
 // dial returns the first connection that can be made. The address to avoid, of a server that asked to be left alone,
 // comes last.
 func (d *dialer) dial(ctx context.Context, avoid string) (net.Conn, error) {
-	addresses, errs := d.resolve(ctx)
-	d.shuffle(addresses)
-	for i, a := range addresses {
-		if a == avoid {
-			addresses = append(append(addresses[:i:i], addresses[i+1:]...), a)
+	places, errs := d.resolve(ctx)
+	d.shuffle(places)
+	for i, p := range places {
+		if p.address == avoid {
+			places = append(append(places[:i:i], places[i+1:]...), p)
 			break
 		}
 	}
-	for _, a := range addresses {
-		each, cancel := context.WithTimeout(ctx, dialEach)
-		conn, err := d.connect(each, "tcp", a)
-		cancel()
+	for _, p := range places {
+		conn, err := d.reach(ctx, p)
 		if err == nil {
 			return conn, nil
 		}
@@ -54,8 +61,29 @@ func (d *dialer) dial(ctx context.Context, avoid string) (net.Conn, error) {
 	return nil, fmt.Errorf("no server can be reached: %w", errors.Join(errs...))
 }
 
-func (d *dialer) resolve(ctx context.Context) (addresses []string, errs []error) {
-	seen := map[string]bool{}
+// reach connects to one address and, where it is asked for, agrees on TLS there.
+func (d *dialer) reach(ctx context.Context, p place) (net.Conn, error) {
+	each, cancel := context.WithTimeout(ctx, dialEach)
+	conn, err := d.connect(each, "tcp", p.address)
+	cancel()
+	if err != nil || d.tls == nil {
+		return conn, err
+	}
+	secure := tls.Client(conn, d.tls(p.name))
+	each, cancel = context.WithTimeout(ctx, shakeEach)
+	defer cancel()
+	if err := secure.HandshakeContext(each); err != nil {
+		conn.Close()
+		if errors.Is(err, io.EOF) {
+			err = fmt.Errorf("%w, which is what a port without TLS answers", err)
+		}
+		return nil, fmt.Errorf("TLS with %s (%s): %w", p.name, p.address, err)
+	}
+	return secure, nil
+}
+
+func (d *dialer) resolve(ctx context.Context) (places []place, errs []error) {
+	seen := map[place]bool{}
 	for _, s := range d.servers {
 		host, port, err := net.SplitHostPort(s)
 		if err != nil {
@@ -69,17 +97,21 @@ func (d *dialer) resolve(ctx context.Context) (addresses []string, errs []error)
 			errs = append(errs, err)
 		}
 		for _, h := range hosts {
-			if a := net.JoinHostPort(h, port); !seen[a] {
-				seen[a] = true
-				addresses = append(addresses, a)
+			p := place{net.JoinHostPort(h, port), host}
+			if d.tls == nil {
+				p.name = "" // nobody asks for it: two names of one address are one place
+			}
+			if !seen[p] {
+				seen[p] = true
+				places = append(places, p)
 			}
 		}
 	}
-	return addresses, errs
+	return places, errs
 }
 
 // shuffle is Fisher and Yates's, on the injected source.
-func (d *dialer) shuffle(list []string) {
+func (d *dialer) shuffle(list []place) {
 	for i := len(list) - 1; i > 0; i-- {
 		j := int(d.rand() * float64(i+1))
 		list[i], list[j] = list[j], list[i]

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/firstseen/firstseen/internal/keys"
 	"github.com/firstseen/firstseen/internal/wire"
 )
 
@@ -168,7 +169,11 @@ func (l *link) open(ctx context.Context, avoid string) (*relayConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := openRelay(ctx, conn, l.o.Name, chainID)
+	hello := wire.Hello{Observer: l.o.Name, Chains: []uint64{chainID}, Caps: []string{}}
+	if l.o.Token != (keys.Token{}) {
+		hello.Token = l.o.Token.Reveal()
+	}
+	c, err := openRelay(ctx, conn, hello)
 	if err != nil {
 		return nil, fmt.Errorf("server %s: %w", conn.RemoteAddr(), err)
 	}

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -12,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 
+	"github.com/firstseen/firstseen/internal/keys"
 	"github.com/firstseen/firstseen/internal/nodepool"
 	"github.com/firstseen/firstseen/internal/quiet"
 	"github.com/firstseen/firstseen/schema"
@@ -40,6 +42,9 @@ type Options struct {
 	Bare     bool     // speak to an original server: one frame per connection, no acks
 	Template Renderer // required
 
+	TLS   func(name string) *tls.Config // to servers: the configuration for one of that name; nil: no TLS
+	Token keys.Token                    // access key, shown to servers in relay mode; needs TLS; the zero Token: none
+
 	Reference string              // URL of a third party that is asked for the tip only; empty: there is none
 	Node      string              // the name of the one node to observe; empty: whichever is best
 	Pool      nodepool.Thresholds // what nodes are judged by
@@ -55,6 +60,8 @@ type Options struct {
 	Spool     string // path of a file that keeps what is not delivered, and how far the observer got; empty: memory
 	Start     string // where to begin a chain of which nothing is stored: StartTip (default), StartEarliest or a height
 	StartOver bool   // begin there although the server has blocks of the chain; a spool's progress still comes first
+
+	ResumeHalted bool // take up a chain that was halted for a reorg too deep, on the branch that the nodes have now
 
 	OutboxEntries int           // blocks waiting for a server's ack, 4,096, in a spool 100,000; beyond it the follower waits
 	OutboxBytes   int64         // of these, 64 MiB, in a spool 1 GiB
@@ -128,6 +135,9 @@ func (o Options) Validate() error {
 		if _, port, err := net.SplitHostPort(s); err != nil || port == "" {
 			bad("server %q: want host:port", s)
 		}
+	}
+	if o.Token != (keys.Token{}) && (o.TLS == nil || o.Bare) {
+		bad("access key: it travels in relay mode and over TLS only")
 	}
 	if o.Chain >= 1<<63 {
 		bad("chain id %d: want less than 2^63", o.Chain)

@@ -51,6 +51,7 @@ the next process goes on after the last block that the server has.`, environ,
 	bind(flags, "server", "client.server")
 	flags.Bool("bare", false, "speak to an original netstring server: one frame per connection, no acknowledgements, so no promise")
 	bind(flags, "bare", "client.bare")
+	clientTLSFlags(flags)
 	adminFlag(flags)
 	demoEndpointFlags(flags)
 	return cmd
@@ -116,12 +117,14 @@ number of servers may share one database.`, environ,
 			return p.addAdmin(ctx)
 		})
 	cmd.Example = `  firstseen server --listen :9999 --db mysql://firstseen@db.example/firstseen --redis redis://cache.example:6379/0
+  firstseen server --listen :9999 --tls-cert cert.pem --tls-key key.pem --require-auth
   firstseen server --print`
 	flags := cmd.Flags()
 	flags.String("name", "", "name of this server, unique among them (default: the machine's)")
 	bind(flags, "name", "server.name")
 	listenFlag(flags, "server.listen", defaults().Server.Listen)
 	ingestFlags(flags)
+	securityFlags(flags)
 	dbFlag(flags)
 	redisFlag(flags)
 	adminFlag(flags)
@@ -201,6 +204,10 @@ by itself, and no other service.`, environ, assembleUp)
 }
 
 func assembleUp(ctx context.Context, cmd *cobra.Command, p *parts) error {
+	if c := p.config; c.Server.TLSCert != "" || c.Client.TLS || len(c.Server.ProxyFrom) > 0 {
+		return usagef("up runs observer and server in one process, with nothing between them to protect: " +
+			"for TLS, access keys or proxies run firstseen client, server and stats")
+	}
 	board, err := p.board()
 	if err != nil {
 		return err

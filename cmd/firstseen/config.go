@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"sort"
 	"strings"
@@ -34,6 +35,8 @@ type Config struct {
 	Server     ServerConfig    `koanf:"server"`
 	Stats      StatsConfig     `koanf:"stats"`
 	Gateway    GatewayConfig   `koanf:"gateway"`
+
+	Chains map[string]ChainConfig `koanf:"chains"` // by chain id
 }
 
 // RetentionConfig says what the database forgets; 0 keeps everything. See store.Retention.
@@ -67,6 +70,13 @@ type ClientConfig struct {
 	Start      string `koanf:"start"`       // tip, earliest, or a height
 	StartOver  bool   `koanf:"start_over"`
 
+	TLS     bool   `koanf:"tls"`
+	TLSCA   string `koanf:"tls_ca"` // paths of PEM files
+	TLSCert string `koanf:"tls_cert"`
+	TLSKey  string `koanf:"tls_key"`
+	TLSName string `koanf:"tls_name"`
+	Token   string `koanf:"token"` // secret
+
 	Reference string       `koanf:"reference"` // URL, may hold a key
 	NodeName  string       `koanf:"node_name"`
 	Pool      PoolConfig   `koanf:"pool"`
@@ -81,6 +91,15 @@ type ServerConfig struct {
 	Connections int           `koanf:"connections"`
 	Beat        time.Duration `koanf:"beat"` // of presence; every process that shares a Redis needs the same
 	Drain       time.Duration `koanf:"drain"`
+
+	TLSCert     string   `koanf:"tls_cert"` // paths of PEM files
+	TLSKey      string   `koanf:"tls_key"`
+	TLSClientCA string   `koanf:"tls_client_ca"`
+	PlainListen string   `koanf:"plain_listen"`
+	RequireAuth bool     `koanf:"require_auth"`
+	Bare        string   `koanf:"bare"`        // auto, on, off, or networks with commas between them
+	ProxyFrom   []string `koanf:"proxy_from"`  // networks
+	AcceptRate  float64  `koanf:"accept_rate"` // connections a second; 0: no limit
 }
 
 // StatsConfig configures the stats API.
@@ -112,7 +131,8 @@ func defaults() Config {
 			Pool:       defaultPool(),
 			Repair:     defaultRepair(),
 		},
-		Server:  ServerConfig{Listen: "127.0.0.1:9999", Connections: 10_000, Beat: 5 * time.Second, Drain: 10 * time.Second},
+		Server: ServerConfig{Listen: "127.0.0.1:9999", Connections: 10_000, Beat: 5 * time.Second, Drain: 10 * time.Second,
+			Bare: bareAuto, AcceptRate: 2000},
 		Stats:   StatsConfig{Listen: "127.0.0.1:8080", Access: string(statsapi.AccessAuto)},
 		Gateway: GatewayConfig{Listen: "127.0.0.1:8545"},
 	}
@@ -215,12 +235,15 @@ func unknownKeys(k *koanf.Koanf) []string {
 	known := knownKeys()
 	var unknown []string
 	for _, key := range k.Keys() {
-		if !slices.Contains(known, key) {
+		if !slices.Contains(known, key) && !chainKey.MatchString(key) {
 			unknown = append(unknown, key)
 		}
 	}
 	return unknown
 }
+
+// chainKey is what a key of a chain looks like. There is no default for one.
+var chainKey = regexp.MustCompile(`^chains\.[^.]+\.verify$`)
 
 func knownKeys() []string {
 	k := koanf.New(".")

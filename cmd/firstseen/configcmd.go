@@ -45,6 +45,9 @@ func configCommand(environ []string) *cobra.Command {
 				}
 				return all[0]
 			}
+			for _, warning := range c.warnings(cmd.Flags(), environ) {
+				fmt.Fprintln(cmd.ErrOrStderr(), "firstseen: warning:", warning)
+			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), "configuration is valid")
 			return err
 		},
@@ -59,6 +62,9 @@ func dumpYAML(c Config) ([]byte, error) {
 	c.DB, c.Redis = redact(c.DB), redact(c.Redis)
 	if c.AdminToken != "" {
 		c.AdminToken = hidden
+	}
+	if c.Client.Token != "" {
+		c.Client.Token = hidden
 	}
 	nodes := make([]string, len(c.Client.Node))
 	for i, node := range c.Client.Node {

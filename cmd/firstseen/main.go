@@ -86,7 +86,7 @@ Exit codes: 0 success, 1 failure at run time, 2 wrong usage or configuration; ot
 	bind(flags, "log-format", "log.format")
 	demoCommonFlags(flags)
 	for _, build := range []func([]string) *cobra.Command{clientCommand, serverCommand, statsCommand, gatewayCommand, upCommand,
-		migrateCommand, configCommand, healthcheckCommand, cordonCommand, uncordonCommand, spoolCommand} {
+		migrateCommand, configCommand, healthcheckCommand, cordonCommand, uncordonCommand, spoolCommand, keysCommand} {
 		root.AddCommand(build(environ))
 	}
 	root.AddCommand(nodesCommand(), versionCommand())

@@ -134,6 +134,9 @@ func (p *parts) addServer(s *store.Store, board presence.Board, out io.Writer) (
 	if c.Print {
 		opts.Print = out
 	}
+	if err := p.secureServer(&opts, s); err != nil {
+		return nil, err
+	}
 	srv, err := server.New(opts)
 	if err != nil {
 		return nil, fmt.Errorf("%w (the address is set by --listen)", err)
@@ -144,6 +147,9 @@ func (p *parts) addServer(s *store.Store, board presence.Board, out io.Writer) (
 	p.group.Add("server", c.Drain+10*time.Second, srv.Run)
 	p.checks = append(p.checks, health.Check{Name: "server", Ready: srv.Ready})
 	p.listening("server", srv.Addr())
+	if addr := srv.PlainAddr(); addr != nil {
+		p.listening("server without TLS", addr)
+	}
 	return srv, nil
 }
 
@@ -198,6 +204,9 @@ func (p *parts) addClient(servers []string) error {
 	}
 	if opts.Spool != "" {
 		opts.OutboxBytes = c.SpoolBytes
+	}
+	if err := p.secureClient(&opts); err != nil {
+		return err
 	}
 	if err := opts.Validate(); err != nil {
 		return usageError{"client: " + err.Error()}

@@ -30,7 +30,7 @@ func (c Config) problems() []error {
 	var all []error
 	for _, check := range []func() error{
 		c.validateLog, c.validateServices, c.validateNames, c.validateAddresses, c.validateNodes, c.validatePool, c.validateNumbers,
-		c.validateAdmin, c.validateStats,
+		c.validateAdmin, c.validateSecurity, c.validateStats,
 	} {
 		if err := check(); err != nil {
 			all = append(all, err)
@@ -72,6 +72,9 @@ func (c Config) validateNames() error {
 func (c Config) validateAddresses() error {
 	type address struct{ key, addr string }
 	all := []address{{"server.listen", c.Server.Listen}, {"stats.listen", c.Stats.Listen}}
+	if c.Server.PlainListen != "" {
+		all = append(all, address{"server.plain_listen", c.Server.PlainListen})
+	}
 	if c.Admin != "" {
 		all = append(all, address{"admin", c.Admin})
 	}
