@@ -26,21 +26,20 @@ func deadly(p *faults.MySQLProxy, at faults.CommitPoint, victim *actor) <-chan s
 	return done
 }
 
-// deadlyFrame kills the victim when the next frame of the type is about to pass, which it then does or does not.
-func deadlyFrame(r *invariants.Recorder, kind byte, from string, victim *actor, passes bool) <-chan struct{} {
+// deadlyFrame kills the victim when the next frame of the type is about to pass.
+func deadlyFrame(r *invariants.Recorder, kind byte, from string, victim *actor, then invariants.Verdict) <-chan struct{} {
 	done := make(chan struct{})
 	var first sync.Once
-	r.Gate(func(f invariants.Frame) bool {
-		if f.Type != kind || f.Observer != from || len(f.Keys) == 0 {
-			return true
+	r.Gate(func(f invariants.Frame) invariants.Verdict {
+		verdict := invariants.Pass
+		if f.Type == kind && f.Observer == from && len(f.Keys) > 0 {
+			first.Do(func() {
+				victim.kill()
+				close(done)
+				verdict = then
+			})
 		}
-		lives := true
-		first.Do(func() {
-			victim.kill()
-			close(done)
-			lives = passes
-		})
-		return lives
+		return verdict
 	})
 	return done
 }
@@ -68,12 +67,14 @@ func TestKilledAtEachPointFromOfferToAck(t *testing.T) {
 		{"server before COMMIT", server, func(v *actor) <-chan struct{} { return deadly(proxy, faults.BeforeCommit, v) }, false},
 		{"server between COMMIT and its answer", server, func(v *actor) <-chan struct{} { return deadly(proxy, faults.AfterCommit, v) }, true},
 		{"server with its ack on the way", server,
-			func(v *actor) <-chan struct{} { return deadlyFrame(v.recorder, wire.TypeAck, "keeper", v, false) }, true},
+			func(v *actor) <-chan struct{} { return deadlyFrame(v.recorder, wire.TypeAck, "keeper", v, 0) }, true},
 		{"observer with its spool and a block on the way", keeper,
-			func(v *actor) <-chan struct{} { return deadlyFrame(server.recorder, wire.TypeData, "keeper", v, true) }, true},
+			func(v *actor) <-chan struct{} {
+				return deadlyFrame(server.recorder, wire.TypeData, "keeper", v, invariants.Pass)
+			}, true},
 		{"observer without a spool, its ack on the way", forgetful,
 			func(v *actor) <-chan struct{} {
-				return deadlyFrame(server.recorder, wire.TypeAck, "forgetful", v, true)
+				return deadlyFrame(server.recorder, wire.TypeAck, "forgetful", v, invariants.Pass)
 			}, true},
 	} {
 		t.Log(point.name)

@@ -19,7 +19,14 @@ type Frame struct {
 	Observer string
 	Type     byte         // as in package wire, 0 for the first of the observer's
 	Keys     []schema.Key // the blocks that it offers or settles
+	Size     int          // in bytes, its length and comma included
 }
+
+// Verdict says how many bytes of a frame pass before its connection is cut, by a reset if the number is odd.
+type Verdict int
+
+// Pass lets all of a frame pass and the connection live.
+const Pass Verdict = -1
 
 // Recorder is a relay between observers and one server that writes down what passes. It passes frames on once they are
 // whole, so whatever cuts frames belongs behind it.
@@ -30,7 +37,7 @@ type Recorder struct {
 
 	mu        sync.Mutex
 	target    string                 // guarded by mu
-	gate      func(Frame) bool       // guarded by mu; nil lets everything pass
+	gate      func(Frame) Verdict    // guarded by mu; nil lets everything pass
 	exchanges []*Exchange            // guarded by mu, and so is what they hold
 	open      map[*recorded]struct{} // guarded by mu
 	closed    bool                   // guarded by mu
@@ -70,12 +77,12 @@ func (r *Recorder) Target(addr string) {
 	r.target = addr
 }
 
-// Gate has pass asked, on the connection's goroutine, whether each further frame may pass; false cuts its connection
-// instead. The frame is written down either way. Pass must not call the Recorder. A nil pass lets everything through.
-func (r *Recorder) Gate(pass func(Frame) bool) {
+// Gate has judge asked, on the connection's goroutine, about each further frame. The frame is written down whatever the
+// verdict. Judge must not call the Recorder. A nil judge lets everything pass.
+func (r *Recorder) Gate(judge func(Frame) Verdict) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.gate = pass
+	r.gate = judge
 }
 
 // Exchanges returns what has passed so far, one entry for each connection, in order.
@@ -132,8 +139,12 @@ func (r *Recorder) relay(client net.Conn) {
 	r.open[c] = struct{}{}
 	r.mu.Unlock()
 	var pumps sync.WaitGroup
-	pumps.Go(func() { c.pump(server, client, func(content []byte) bool { return r.offered(c, content) }) })
-	pumps.Go(func() { c.pump(client, server, func(content []byte) bool { return r.settled(c, content) }) })
+	pumps.Go(func() {
+		c.pump(server, client, func(content []byte, size int) Verdict { return r.offered(c, content, size) })
+	})
+	pumps.Go(func() {
+		c.pump(client, server, func(content []byte, size int) Verdict { return r.settled(c, content, size) })
+	})
 	pumps.Wait()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -141,7 +152,7 @@ func (r *Recorder) relay(client net.Conn) {
 }
 
 // pump passes frames, and the end of the stream, from one side to the other.
-func (c *recorded) pump(to, from net.Conn, see func(content []byte) bool) {
+func (c *recorded) pump(to, from net.Conn, see func(content []byte, size int) Verdict) {
 	in := netstring.NewDecoder(from, wire.MaxFrame)
 	for {
 		content, err := in.Next()
@@ -149,20 +160,33 @@ func (c *recorded) pump(to, from net.Conn, see func(content []byte) bool) {
 			_ = to.(*net.TCPConn).CloseWrite()
 			return
 		}
-		if err != nil || !see(content) {
-			c.cut()
-			return
+		if err != nil {
+			break
 		}
-		if _, err := to.Write(netstring.Append(nil, content)); err != nil {
-			c.cut()
-			return
+		frame := netstring.Append(nil, content)
+		verdict := see(content, len(frame))
+		if verdict != Pass {
+			c.tear(to, frame[:min(int(verdict), len(frame))])
+			break
 		}
+		if _, err := to.Write(frame); err != nil {
+			break
+		}
+	}
+	c.cut()
+}
+
+// tear sends what is left of a frame.
+func (c *recorded) tear(to net.Conn, rest []byte) {
+	_, _ = to.Write(rest)
+	if len(rest)%2 == 1 {
+		_ = to.(*net.TCPConn).SetLinger(0)
 	}
 }
 
-func (r *Recorder) offered(c *recorded, content []byte) bool {
+func (r *Recorder) offered(c *recorded, content []byte, size int) Verdict {
 	r.mu.Lock()
-	f := Frame{Type: wire.Type(content)}
+	f := Frame{Type: wire.Type(content), Size: size}
 	if c.exchange.Observer == "" {
 		f.Type = 0
 	}
@@ -170,16 +194,23 @@ func (r *Recorder) offered(c *recorded, content []byte) bool {
 	f.Observer = c.exchange.Observer
 	gate := r.gate
 	r.mu.Unlock()
-	return gate == nil || gate(f)
+	return judged(gate, f)
+}
+
+func judged(gate func(Frame) Verdict, f Frame) Verdict {
+	if gate == nil {
+		return Pass
+	}
+	return gate(f)
 }
 
 // patience is how long the database may take to say what it has.
 const patience = 2 * time.Second
 
-func (r *Recorder) settled(c *recorded, content []byte) bool {
+func (r *Recorder) settled(c *recorded, content []byte, size int) Verdict {
 	r.mu.Lock()
 	keys, acked := c.exchange.answered(content)
-	f := Frame{Observer: c.exchange.Observer, Type: wire.Type(content), Keys: slices.Clone(keys)}
+	f := Frame{Observer: c.exchange.Observer, Type: wire.Type(content), Keys: slices.Clone(keys), Size: size}
 	gate := r.gate
 	r.mu.Unlock()
 	if acked {
@@ -192,5 +223,5 @@ func (r *Recorder) settled(c *recorded, content []byte) bool {
 			r.mu.Unlock()
 		}
 	}
-	return gate == nil || gate(f)
+	return judged(gate, f)
 }
