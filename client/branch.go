@@ -52,8 +52,7 @@ func (f *follower) join(ctx context.Context, n asker, blocks []*chain.Block, lim
 	lowest := blocks[0]
 	for !f.joins(lowest) {
 		if len(walked) >= limit && lowest.Number > f.resumed {
-			f.halt(lowest.Number, blocks[len(blocks)-1].Number)
-			return nil, errDeepReorg
+			return nil, deepReorg{lowest.Number, blocks[len(blocks)-1].Number}
 		}
 		parent, err := blockByHash(ctx, n, f.chain, lowest.Parent)
 		if err != nil {
@@ -88,18 +87,6 @@ func (f *follower) depth(number uint64) uint64 {
 		return 0
 	}
 	return f.next - number
-}
-
-// halt notes a reorg that is too deep: no block that a walk has not reached will be delivered. The gap is noted once,
-// not again for each new head of that branch.
-func (f *follower) halt(lowest, to uint64) {
-	if !f.board.halt(errDeepReorg.Error()) {
-		return
-	}
-	g := schema.Gap{Chain: f.chain, From: lowest, To: to, Reason: errDeepReorg.Error()}
-	f.board.gap(g)
-	f.log.WithField("from", g.From).WithField("to", g.To).Error(
-		"reorg too deep: this chain is halted until a node is back on a branch that was relayed")
 }
 
 func linked(blocks []*chain.Block) bool {

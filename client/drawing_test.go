@@ -103,6 +103,16 @@ func (d *drawing) name(h schema.Hash) string {
 	return h.String()
 }
 
+// below returns the ancestor of a block at a height.
+func (d *drawing) below(name string, number uint64) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for d.blocks[name].Number.Uint64() > number {
+		name = d.names[d.blocks[name].ParentHash]
+	}
+	return name
+}
+
 // answer is what a well-behaved node says, nil for null.
 func (d *drawing) answer(method string, args []json.RawMessage) any {
 	d.mu.Lock()

@@ -228,7 +228,12 @@ func (s *fakeServer) scripted(f func(p *peer, frame []byte) bool) {
 func (s *fakeServer) has(number uint64, name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.welcome.Chains = []schema.Position{{Chain: s.d.id, Point: schema.Point{Number: number, Hash: s.d.hash(name)}}}
+	p := schema.Position{Chain: s.d.id, Point: schema.Point{Number: number, Hash: s.d.hash(name)}}
+	for down := uint64(1); down <= number; down *= 2 {
+		name := s.d.below(name, number-down)
+		p.Back = append(p.Back, schema.Point{Number: number - down, Hash: s.d.hash(name)})
+	}
+	s.welcome.Chains = []schema.Position{p}
 }
 
 // wait waits until cond holds.

@@ -27,6 +27,8 @@ type source interface {
 	Pick() (*nodepool.Node, schema.Header, error)
 	// Chain returns the chain id that all nodes share, once Pick has returned one.
 	Chain() uint64
+	// Tip returns the highest block that the nodes agree on; ok is false before the first.
+	Tip() (tip schema.Point, corroborated, ok bool)
 	// Changed gives a signal when Pick may return something else.
 	Changed() <-chan struct{}
 	// Fault tells that the node could not be used for its step.
@@ -50,6 +52,7 @@ type follower struct {
 	deep    int       // steps in a row that met a reorg too deep
 	unknown string    // why blocks go without receipts at present
 	started bool
+	halted  bool // for good
 
 	// The progress, once started. It moves only when the outbox has taken a block.
 	window *window
@@ -118,12 +121,20 @@ func (f *follower) converge(ctx context.Context) error {
 	f.meet.name(f.chain)
 	f.board.answered(time.Now())
 	if err := f.begin(ctx, n, head); err != nil {
-		if errors.Is(err, errNotYet) || errors.Is(err, errFull) {
+		if errors.Is(err, errNotYet) || errors.Is(err, errFull) || errors.Is(err, errAtHead) || errors.Is(err, errMoved) {
 			return err
 		}
 		return f.fault(ctx, n, err)
 	}
+	if f.halted {
+		return errHalted
+	}
 	err = f.approach(ctx, n, head)
+	if deep := (deepReorg{}); errors.As(err, &deep) {
+		if err = f.halt(ctx, n, head, deep); errors.Is(err, errHalted) || errors.Is(err, errFull) {
+			return err
+		}
+	}
 	if err == nil || errors.Is(err, errAtHead) || errors.Is(err, errFull) || errors.Is(err, errMoved) {
 		f.nodes.Used(n)
 		return err

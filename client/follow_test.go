@@ -3,7 +3,10 @@ package client
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -121,9 +124,83 @@ func TestReorgTooDeepHaltsAndSaysSo(t *testing.T) {
 	if !c.log.has("level=error") {
 		t.Error("nothing in the log")
 	}
-	d.line("a", 301, 302, "a300") // the node thinks better of it
-	wait(t, "the halt's end", func() bool { return c.Ready(t.Context()) == nil })
-	s.wants(names("a", 1, 302)...)
+	d.line("a", 301, 302, "a300") // the node thinks better of it, but a halt is for an operator to end
+	asked := c.Stats().Nodes[0].Height
+	wait(t, "the node looked at again", func() bool { h := c.Stats().Nodes[0].Height; return h != nil && *h > *asked })
+	if c.Stats().Halted == "" || c.Stats().Last != 300 {
+		t.Errorf("%+v", c.Stats())
+	}
+}
+
+// A halt is kept by the spool, or found out again from what the server has. It ends by the operator's word only, and
+// then nothing is missing if the fork is known.
+func TestHaltOutlivesTheProcessUntilItIsResumed(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"", filepath.Join(t.TempDir(), "spool")} {
+		t.Run("spool="+strconv.FormatBool(path != ""), func(t *testing.T) {
+			t.Parallel()
+			d := draw(t).line("a", 0, 300, "")
+			s := serveRelay(t, d)
+			s.has(0, "a0")
+			n := serveDrawing(t, d)
+			run := func(change func(*Options)) *running {
+				return start(t, []string{n.URL}, []string{s.addr()}, func(o *Options) {
+					o.Spool = path
+					if change != nil {
+						change(o)
+					}
+				})
+			}
+			c := run(nil)
+			s.wants(names("a", 1, 300)...)
+			s.has(300, "a300")
+			d.line("b", 100, 301, "a99")
+			for range 2 {
+				wait(t, "halt", func() bool { return c.Stats().Halted != "" && len(c.Stats().Gaps) == 1 })
+				if err := c.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "reorg deeper than 128") {
+					t.Errorf("Ready: %v", err)
+				}
+				c.end()
+				c = run(nil)
+			}
+			c.end()
+			s.wants(names("a", 1, 300)...)
+			c = run(func(o *Options) { o.ResumeHalted = true })
+			c.at(d, "b301")
+			from := 100
+			if path == "" { // the fork lies between two of the server's points
+				from = 300 - 256 + 1
+			}
+			s.wants(slices.Concat(names("a", 1, 300), names("a", from, 99), names("b", 100, 301))...)
+			if c.Stats().Halted != "" {
+				t.Error(c.Stats().Halted)
+			}
+			c.end()
+			c = run(nil)
+			d.line("b", 302, 303, "b301")
+			s.has(301, "b301")
+			c.at(d, "b303")
+		})
+	}
+}
+
+func TestReorgOfOneNodeAloneHaltsNothingForGood(t *testing.T) {
+	t.Parallel()
+	d := draw(t).line("a", 0, 300, "")
+	s := serveRelay(t, d)
+	s.has(0, "a0")
+	stray := draw(t)
+	stray.blocks, stray.names = maps.Clone(d.blocks), maps.Clone(d.names)
+	c := start(t, []string{serveDrawing(t, stray.at("a300")).URL, serveDrawing(t, d).URL, serveDrawing(t, d).URL}, []string{s.addr()}, nil)
+	s.wants(names("a", 1, 300)...)
+	stray.line("x", 1, 301, "a0")
+	wait(t, "the stray node found out", func() bool { return c.Stats().Nodes[0].State == schema.NodeQuarantined || c.log.has("reorg deeper") })
+	d.line("a", 301, 310, "a300")
+	s.wants(names("a", 1, 310)...)
+	wait(t, "ready", func() bool { return c.Ready(t.Context()) == nil })
+	if got := c.Stats(); len(got.Gaps) != 0 {
+		t.Errorf("%+v", got.Gaps)
+	}
 }
 
 func TestGoesOnAfterTheStoredPosition(t *testing.T) {
@@ -156,7 +233,7 @@ func TestStoredPositionOnABranchThatWasLeft(t *testing.T) {
 	s := serveRelay(t, d)
 	s.has(195, "b195")
 	start(t, []string{serveDrawing(t, d).URL}, []string{s.addr()}, nil)
-	s.wants(names("a", 195-127, 200)...) // the fork is somewhere in there
+	s.wants(names("a", 195-8+1, 200)...) // the fork is between two of the server's points
 }
 
 func TestShallowReorgBelowTheStoredPositionIsNoDeepOne(t *testing.T) {
@@ -172,7 +249,7 @@ func TestShallowReorgBelowTheStoredPositionIsNoDeepOne(t *testing.T) {
 			c.at(d, fmt.Sprint("a", end))
 			d.line("b", 298, uint64(end+1), "a297")
 			c.at(d, fmt.Sprint("b", end+1))
-			s.wants(slices.Concat(names("a", 301, end), names("a", 300-127, 297), names("b", 298, end+1))...)
+			s.wants(slices.Concat(names("a", 301, end), names("b", 298, end+1))...)
 			if got := c.Stats(); got.Degraded() || len(got.Gaps) != 0 {
 				t.Errorf("%+v", got)
 			}

@@ -3,6 +3,8 @@ package client
 import (
 	"sync"
 	"time"
+
+	"github.com/firstseen/firstseen/schema"
 )
 
 // maxLetters bounds the dead letters kept in memory; beyond it the oldest is dropped, having been logged and counted.
@@ -33,6 +35,9 @@ func (b *memoryBox) Begun() (begun, bool) { return begun{}, false }
 
 // Begin implements inbox.
 func (b *memoryBox) Begin(begun) error { return nil }
+
+// Halt implements inbox: it lasts as long as the process.
+func (b *memoryBox) Halt(schema.Gap) error { return nil }
 
 // Append implements inbox.
 func (b *memoryBox) Append(entries []entry) (taken int, err error) {

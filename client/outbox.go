@@ -21,8 +21,10 @@ type entry struct {
 
 // inbox is the follower's side of the outbox. One goroutine uses it.
 type inbox interface {
-	// Begin keeps where the follower begins, for as long as the outbox lasts.
+	// Begin keeps where the follower begins, for as long as the outbox lasts. It ends a halt.
 	Begin(b begun) error
+	// Halt keeps that the chain is not followed any more, and the heights that are left out, for as long.
+	Halt(g schema.Gap) error
 	// Append takes responsibility for the entries, in order, for as long as the outbox lasts. It returns how many it
 	// took, with errFull if not all.
 	Append(entries []entry) (taken int, err error)
@@ -68,6 +70,7 @@ type begun struct {
 	known    *schema.Point  // stored by others: what comes after it is to be delivered
 	finished []schema.Point // oldest first; the last is the one to go on from
 	gaps     []schema.Gap
+	halted   *schema.Gap // why the chain is not followed; nil: it is
 }
 
 // Letter is a block that no server will take, as kept for the operator.

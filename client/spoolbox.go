@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/firstseen/firstseen/internal/spool"
+	"github.com/firstseen/firstseen/schema"
 )
 
 // What frames in a spool are. The content for one kind of server is of no use to the other.
@@ -36,14 +37,18 @@ type spoolBox struct{ *spool.Spool }
 // Begun implements box.
 func (b spoolBox) Begun() (begun, bool) {
 	p := b.Progress()
-	return begun{chain: p.Chain, floor: p.Start.Floor, known: p.Start.Known, finished: p.Finished, gaps: p.Gaps},
+	return begun{chain: p.Chain, floor: p.Start.Floor, known: p.Start.Known, finished: p.Finished, gaps: p.Gaps,
+			halted: p.Halted},
 		p.Chain != 0
 }
 
 // Begin implements inbox.
 func (b spoolBox) Begin(at begun) error {
-	return orFull(b.Spool.Begin(at.chain, spool.Start{Floor: at.floor, Known: at.known}, nil, at.gaps...))
+	return orFull(b.Spool.Begin(at.chain, spool.Start{Floor: at.floor, Known: at.known}, at.finished, at.gaps...))
 }
+
+// Halt implements inbox.
+func (b spoolBox) Halt(g schema.Gap) error { return orFull(b.Spool.Halt(g)) }
 
 // Append implements inbox.
 func (b spoolBox) Append(entries []entry) (taken int, err error) {

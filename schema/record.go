@@ -67,6 +67,10 @@ type Settlement struct {
 type Position struct {
 	Chain uint64 `json:"chain"`
 	Point        // the highest block whose ancestors are all stored, down to the chain's first
+
+	// Back are ancestors of it, the nearest first: 1, 2, 4, 8 … blocks below, and the chain's first. An observer finds by
+	// them where another branch leaves this one.
+	Back []Point `json:"back,omitempty"`
 }
 
 // FeedKind is the kind of a state change in the feed.

@@ -81,6 +81,8 @@ func observerFlags(flags *pflag.FlagSet) {
 	bind(flags, "start", "client.start")
 	flags.Bool("start-over", false, "begin at --start even if the server has blocks of the chain; a spool's progress comes first")
 	bind(flags, "start-over", "client.start_over")
+	flags.Bool("resume-halted", false, "take up a chain that was halted for a reorg too deep, on the branch that the nodes have now")
+	bind(flags, "resume-halted", "client.resume_halted")
 }
 
 func adminFlag(flags *pflag.FlagSet) {

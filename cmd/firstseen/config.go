@@ -70,6 +70,8 @@ type ClientConfig struct {
 	Start      string `koanf:"start"`       // tip, earliest, or a height
 	StartOver  bool   `koanf:"start_over"`
 
+	ResumeHalted bool `koanf:"resume_halted"`
+
 	TLS     bool   `koanf:"tls"`
 	TLSCA   string `koanf:"tls_ca"` // paths of PEM files
 	TLSCert string `koanf:"tls_cert"`

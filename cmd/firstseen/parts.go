@@ -196,7 +196,7 @@ func (p *parts) addClient(servers []string) error {
 	opts := client.Options{
 		Name: c.Name, Reference: c.Reference, Node: c.NodeName, Pool: pool.Thresholds, Repair: pool.Repair, Nodes: c.Node, Servers: servers, Bare: c.Bare, Template: template, Poll: c.Poll,
 		Receipts: client.ReceiptsMode(c.Receipts), Backfill: c.Backfill, Drain: c.Drain,
-		Spool: c.Spool, Start: c.Start, StartOver: c.StartOver,
+		Spool: c.Spool, Start: c.Start, StartOver: c.StartOver, ResumeHalted: c.ResumeHalted,
 		Log: p.component("client"), Registerer: p.registry,
 	}
 	if opts.Name == "" {

@@ -280,7 +280,7 @@ func TestPositionsAreHeadsOfBranches(t *testing.T) {
 		d.grow("a", 1, 3, "a0")
 		d.add(9, "x9", "x8")
 		got, err := d.s.Positions(t.Context(), []uint64{1, testChain})
-		want := []schema.Position{{Chain: testChain, Point: *spot(3, "a3")}}
+		want := []schema.Position{{Chain: testChain, Point: *spot(3, "a3"), Back: []schema.Point{*spot(2, "a2"), *spot(1, "a1")}}}
 		if diff := cmp.Diff(want, got); diff != "" || err != nil {
 			t.Error(err, diff)
 		}

@@ -69,6 +69,7 @@ type Store struct {
 	writer  token                 // names this store among those that write to the database
 	marked  atomic.Bool           // it left a mark
 
+	backs     backs
 	keep      Retention
 	committed func(seq uint64)
 	cacheKeys int          // how many committed records the ingest remembers
@@ -238,7 +239,12 @@ func (s *Store) Positions(ctx context.Context, chains []uint64) ([]schema.Positi
 		if err != nil {
 			return nil, fmt.Errorf("read positions: head of chain %d: %w", c.Chain, err)
 		}
-		positions = append(positions, schema.Position{Chain: c.Chain, Point: schema.Point{Number: c.HeadNumber, Hash: hash}})
+		back, err := s.back(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		positions = append(positions,
+			schema.Position{Chain: c.Chain, Point: schema.Point{Number: c.HeadNumber, Hash: hash}, Back: back})
 	}
 	return positions, nil
 }

@@ -40,6 +40,13 @@ func (w *Welcome) check() error {
 		if p.Chain == schema.BareChain || p.Hash.IsZero() {
 			return errorf(CodeProtocol, "welcome: a chain's position lacks its id or hash")
 		}
+		above := p.Number
+		for _, back := range p.Back {
+			if back.Number >= above || back.Hash.IsZero() {
+				return errorf(CodeProtocol, "welcome: a chain's ancestors are out of order or lack a hash")
+			}
+			above = back.Number
+		}
 	}
 	return checkCaps(w.Caps)
 }
