@@ -63,8 +63,6 @@ type Options struct {
 
 	ResumeHalted bool // take up a chain that was halted for a reorg too deep, on the branch that the nodes have now
 
-	ResumeHalted bool // take up a chain that was halted for a reorg too deep, on the branch that the nodes have now
-
 	OutboxEntries int           // blocks waiting for a server's ack, 4,096, in a spool 100,000; beyond it the follower waits
 	OutboxBytes   int64         // of these, 64 MiB, in a spool 1 GiB
 	Drain         time.Duration // to deliver what is waiting when Run is told to end, 5 s
