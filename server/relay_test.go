@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -28,7 +29,7 @@ func TestWelcomeSaysWhatIsAllowedAndStored(t *testing.T) {
 	if w.WindowFrames != 1024 || w.WindowBytes != 4<<20 || w.MaxFrame != 4<<20 || w.PingMillis != 10_000 || w.DeadMillis != 25_000 {
 		t.Errorf("limits %+v", w)
 	}
-	if want := r.store.positions[:1]; !slices.Equal(w.Chains, want) {
+	if want := r.store.positions[:1]; !reflect.DeepEqual(w.Chains, want) {
 		t.Errorf("chains %v, want %v", w.Chains, want)
 	}
 }
