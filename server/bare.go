@@ -13,6 +13,7 @@ const bareContentType = "application/octet-stream"
 // serveBare stores every frame as a payload. It never writes: not an ack, not an error. ctx ends when the time for bare
 // connections to end by themselves is over.
 func (c *conn) serveBare(ctx context.Context, first []byte) {
+	c.becomeBare()
 	c.in.patience(0) // a client may send one payload an hour; TCP keepalive finds the dead ones
 	content := first
 	for {

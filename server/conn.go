@@ -25,10 +25,11 @@ type conn struct {
 	nc   net.Conn  // either of them, what frames go through
 	in   *inbox
 	dec  *netstring.Decoder
-	peer netip.AddrPort // the client's, whoever brought it; IPv4 even where the socket is IPv6
+	peer netip.AddrPort // the client's, whoever brought it; IPv4 even where the socket is IPv6; changed under mu
 
 	mu       sync.Mutex // guards what follows: draining arrives from Run's goroutine
 	relay    *relay     // nil in bare mode and while undecided
+	bare     bool       // in bare mode
 	draining bool
 }
 

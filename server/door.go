@@ -159,7 +159,9 @@ func (c *conn) askProxy() error {
 		if !peer.Addr().IsValid() || parsed.TransportProtocol.IsDatagram() {
 			return errors.New("PROXY header: not of a TCP connection")
 		}
+		c.mu.Lock()
 		c.peer, c.in.from = peer, origin(peer.Addr())
+		c.mu.Unlock()
 	}
 	return c.in.arm() // which knows whether this server drains
 }

@@ -76,13 +76,34 @@ type Connections struct {
 	Known   bool               `json:"known"`
 	Reason  string             `json:"reason,omitempty" doc:"Why the total is unknown."`
 	Servers []ServerConnection `json:"servers" nullable:"false" doc:"Those counted, or last seen while unknown."`
+
+	Consistency string          `json:"consistency" enum:"availability,strong" doc:"Whether servers' beats were read, or each was asked."`
+	Counted     *int            `json:"counted,omitempty" doc:"With strong: over the servers that answered, also while the total is unknown."`
+	Missing     []MissingServer `json:"missing,omitzero" nullable:"false" doc:"With strong: servers whose beats go on and that did not answer."`
+
+	By     string            `json:"by,omitempty" enum:"server,ip,observer" doc:"What groups are."`
+	Groups []ConnectionGroup `json:"groups,omitzero" nullable:"false" doc:"The largest first."`
+	Others int               `json:"others,omitempty" doc:"Connections in groups beyond the limit."`
+}
+
+// MissingServer is a server that could not be asked, and why.
+type MissingServer struct {
+	Server string `json:"server"`
+	Reason string `json:"reason"`
+}
+
+// ConnectionGroup is connections that have a server, a client address or an observer in common. Connections that have not
+// named an observer are under (bare) or (undecided).
+type ConnectionGroup struct {
+	Name  string `json:"name"`
+	Count int    `json:"count"`
 }
 
 // ServerConnection is one server's part.
 type ServerConnection struct {
 	Server     string  `json:"server"`
 	Count      int     `json:"count"`
-	AgeSeconds float64 `json:"age_seconds" doc:"Since its last beat."`
+	AgeSeconds float64 `json:"age_seconds" doc:"Since its last beat, or 0 when it was asked."`
 	Address    string  `json:"address,omitempty"`
 }
 

@@ -86,7 +86,7 @@ func TestEveryDocumentedAnswerKeepsToTheDocument(t *testing.T) {
 	beats := fixedPresence{Known: true, Total: 5, Servers: []presence.Server{
 		{Server: "server-1", Count: 5, Age: 1500 * time.Millisecond, Address: "192.0.2.1:8888"},
 	}}
-	s := serve(t, Options{Store: w.store, Presence: beats, HeightWait: 20 * time.Millisecond})
+	s := serve(t, Options{Store: w.store, Presence: beats, Asker: threeAnswers(), HeightWait: 20 * time.Millisecond})
 	unknown := serve(t, Options{Store: w.store})
 	empty := serve(t, Options{Store: newWorld(t).store})
 	broken := &brokenStore{Store: w.store}
@@ -113,6 +113,10 @@ func TestEveryDocumentedAnswerKeepsToTheDocument(t *testing.T) {
 	c.check(s, block, "/v1/blocks/99", 404)
 	c.check(s, "/v1/connections", "/v1/connections", 200)
 	c.check(unknown, "/v1/connections", "/v1/connections", 200)
+	c.check(s, "/v1/connections", "/v1/connections?consistency=strong&by=ip", 200)
+	c.check(s, "/v1/connections", "/v1/connections?by=observer&limit=1", 200)
+	c.check(s, "/v1/connections", "/v1/connections?by=server", 200)
+	c.check(s, "/v1/connections", "/v1/connections?by=x", 400)
 	const nodes, node = "/v1/nodes", "/v1/nodes/{name}"
 	w.nodes()
 	c.check(s, nodes, "/v1/nodes", 200)

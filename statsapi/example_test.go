@@ -38,6 +38,6 @@ func Example() {
 	stop()
 	fmt.Println(<-ended, s.Close())
 	// Output:
-	// {"total":null,"known":false,"reason":"this process does not follow the servers' beats","servers":[]}
+	// {"total":null,"known":false,"reason":"this process does not follow the servers' beats","servers":[],"consistency":"availability"}
 	// <nil> <nil>
 }

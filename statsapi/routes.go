@@ -33,7 +33,8 @@ func (a *API) routeV1(r chi.Router) {
 	get(a, "/v1/stats", "getStats", "Everything in a few numbers", a.stats)
 	get(a, "/v1/blocks", "listBlocks", "Blocks, newest first", a.listBlocks, http.StatusBadRequest)
 	get(a, "/v1/blocks/{id}", "getBlock", "One block", a.getBlock, http.StatusBadRequest, http.StatusNotFound)
-	get(a, "/v1/connections", "getConnections", "Open connections of all servers", a.connections)
+	get(a, "/v1/connections", "getConnections", "Open connections of all servers", a.connections,
+		http.StatusBadRequest)
 	a.routeNodes()
 	a.routePayload()
 }

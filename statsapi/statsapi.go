@@ -34,6 +34,7 @@ type Options struct {
 	Addr     string         // host:port to listen on; default 127.0.0.1:8080, port 0 chooses a free one
 	Store    Store          // what to answer from
 	Presence Presence       // nil: connection counts are unknown
+	Asker    presence.Asker // asks servers who is connected; nil: they cannot be asked
 	Checks   []health.Check // what /readyz asks
 	Version  string         // of the program, for the OpenAPI document; default "dev"
 	Access   Access         // who may read, and how much
@@ -114,6 +115,9 @@ func withDefaults(o Options) Options {
 	}
 	if o.Presence == nil {
 		o.Presence = noPresence{}
+	}
+	if o.Asker == nil {
+		o.Asker = noAsker{}
 	}
 	if o.Version == "" {
 		o.Version = "dev"

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/firstseen/firstseen/internal/health"
+	"github.com/firstseen/firstseen/internal/presence"
 )
 
 // admin serves /livez, /readyz, /metrics, pprof and what an operator may change, for one process, apart from its public
@@ -32,6 +33,8 @@ type adminOptions struct {
 	checks   []health.Check
 	token    string   // what whoever changes something must show; empty: nobody may
 	nodes    cordoner // nil: this process holds no nodes
+
+	census func() presence.Census // nil: this process is no server
 }
 
 // newAdmin binds the address.
@@ -60,6 +63,7 @@ func (o adminOptions) handler() http.Handler {
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("GET "+censusPath, tellCensus(o.token, o.census, time.Now))
 	mux.Handle("POST /v1/nodes/{name}/cordon", authenticated(o.token, turnNode(o.nodes, cordoner.Cordon, "cordoned")))
 	mux.Handle("POST /v1/nodes/{name}/uncordon", authenticated(o.token, turnNode(o.nodes, cordoner.Uncordon, "uncordoned")))
 	return mux

@@ -116,6 +116,9 @@ number of servers may share one database.`, environ,
 			if _, err := p.addServer(s, board, cmd.OutOrStdout()); err != nil {
 				return err
 			}
+			if err := p.addConsole(ctx, board); err != nil {
+				return err
+			}
 			return p.addAdmin(ctx)
 		})
 	cmd.Example = `  firstseen server --listen :9999 --db mysql://firstseen@db.example/firstseen --redis redis://cache.example:6379/0
@@ -147,6 +150,8 @@ func ingestFlags(flags *pflag.FlagSet) {
 	bind(flags, "connections", "server.connections")
 	flags.Duration("drain", d.Drain, "time for observers to move elsewhere when this server ends")
 	bind(flags, "drain", "server.drain")
+	flags.String("console", "", "host:port that answers WHO, WHERE and WHY, a line each (default: none)")
+	bind(flags, "console", "server.console")
 }
 
 func statsCommand(environ []string) *cobra.Command {
@@ -220,6 +225,9 @@ func assembleUp(ctx context.Context, cmd *cobra.Command, p *parts) error {
 	}
 	srv, err := p.addServer(s, board, cmd.OutOrStdout())
 	if err != nil {
+		return err
+	}
+	if err := p.addConsole(ctx, board); err != nil {
 		return err
 	}
 	if err := p.addClient([]string{srv.Addr().String()}); err != nil {

@@ -88,6 +88,8 @@ type ClientConfig struct {
 // ServerConfig configures the TCP ingest.
 type ServerConfig struct {
 	Name        string        `koanf:"name"`
+	Console     string        `koanf:"console"` // host:port; empty: none
+	Ask         string        `koanf:"ask"`     // host:port where others reach the admin port; empty: as it listens
 	Listen      string        `koanf:"listen"`
 	Print       bool          `koanf:"print"`
 	Connections int           `koanf:"connections"`

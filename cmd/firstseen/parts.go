@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,8 +35,11 @@ type parts struct {
 	registry *prometheus.Registry
 	group    lifecycle.Group
 	checks   []health.Check
-	nodes    cordoner    // set by who adds a pool of nodes; nil: this process holds none
-	opened   []io.Closer // closed after the group has ended, last opened first
+	nodes    cordoner               // set by who adds a pool of nodes; nil: this process holds none
+	beats    *presence.Publisher    // of the server; nil: none runs in this process
+	census   func() presence.Census // likewise
+	reader   *presence.Reader       // of all servers' beats; nil until somebody needs it
+	opened   []io.Closer            // closed after the group has ended, last opened first
 }
 
 // newParts loads and checks the configuration of cmd.
@@ -122,7 +126,7 @@ func (p *parts) addServer(s *store.Store, board presence.Board, out io.Writer) (
 		c.Name = hostName()
 	}
 	beats, err := presence.NewPublisher(board, presence.PublisherOptions{
-		Server: c.Name, Beat: c.Beat, TTL: 3 * c.Beat, Log: p.component("presence"), Registerer: p.registry,
+		Server: c.Name, Boot: newBoot(), Beat: c.Beat, TTL: 3 * c.Beat, Log: p.component("presence"), Registerer: p.registry,
 	})
 	if err != nil {
 		return nil, err
@@ -142,6 +146,11 @@ func (p *parts) addServer(s *store.Store, board presence.Board, out io.Writer) (
 		return nil, fmt.Errorf("%w (the address is set by --listen)", err)
 	}
 	beats.Listens(srv.Addr().String())
+	p.beats, p.census = beats, func() presence.Census {
+		census := srv.Census()
+		census.Boot = beats.Boot()
+		return census
+	}
 	p.group.Add("store", 10*time.Second, s.Run)
 	p.group.Add("presence", 5*time.Second, beats.Run)
 	p.group.Add("server", c.Drain+10*time.Second, srv.Run)
@@ -153,11 +162,45 @@ func (p *parts) addServer(s *store.Store, board presence.Board, out io.Writer) (
 	return srv, nil
 }
 
-// addStats adds the stats API with its reader of connection counts. It comes after what it asks for readiness.
-func (p *parts) addStats(ctx context.Context, s *store.Store, board presence.Board) error {
+// counts returns the reader of all servers' beats, which this process follows from then on.
+func (p *parts) counts(board presence.Board) (*presence.Reader, error) {
+	if p.reader != nil {
+		return p.reader, nil
+	}
 	reader, err := presence.NewReader(board, presence.ReaderOptions{
 		Beat: p.config.Server.Beat, Log: p.component("presence"), Registerer: p.registry,
 	})
+	if err != nil {
+		return nil, err
+	}
+	p.group.Add("connection counts", 5*time.Second, reader.Run)
+	p.reader = reader
+	return reader, nil
+}
+
+// addConsole adds the line protocol for connection counts, if it is configured. It comes after the server.
+func (p *parts) addConsole(ctx context.Context, board presence.Board) error {
+	if p.config.Server.Console == "" {
+		return nil
+	}
+	reader, err := p.counts(board)
+	if err != nil {
+		return err
+	}
+	console, err := server.NewConsole(ctx, server.ConsoleOptions{
+		Addr: p.config.Server.Console, Name: p.census().Server, Boot: p.beats.Boot(), Counts: reader, Log: p.component("console"),
+	})
+	if err != nil {
+		return fmt.Errorf("%w (the address is set by --console)", err)
+	}
+	p.group.Add("console", 5*time.Second, console.Run)
+	p.listening("console", console.Addr())
+	return nil
+}
+
+// addStats adds the stats API with its reader of connection counts. It comes after what it asks for readiness.
+func (p *parts) addStats(ctx context.Context, s *store.Store, board presence.Board) error {
+	reader, err := p.counts(board)
 	if err != nil {
 		return err
 	}
@@ -171,12 +214,12 @@ func (p *parts) addStats(ctx context.Context, s *store.Store, board presence.Boa
 			Mode: statsapi.AccessMode(c.Access), Keys: s, Trusted: trusted, Rate: c.Rate, Burst: c.Burst, Log: c.AccessLog,
 		},
 		Addr: c.Listen, Store: s, Presence: reader, Checks: p.checks, Version: version,
-		Log: p.component("stats"), Registerer: p.registry, Gatherer: p.registry,
+		Asker: &censusAsker{token: p.config.AdminToken, local: p.census, now: time.Now},
+		Log:   p.component("stats"), Registerer: p.registry, Gatherer: p.registry,
 	})
 	if err != nil {
 		return fmt.Errorf("%w (the address is set by --listen)", err)
 	}
-	p.group.Add("connection counts", 5*time.Second, reader.Run)
 	p.group.Add("stats", 10*time.Second, api.Run)
 	p.listening("stats", api.Addr())
 	return nil
@@ -245,9 +288,13 @@ func (p *parts) addAdmin(ctx context.Context) error {
 	}
 	a, err := newAdmin(ctx, adminOptions{
 		addr: p.config.Admin, gatherer: p.registry, checks: p.checks, token: p.config.AdminToken, nodes: p.nodes,
+		census: p.census,
 	})
 	if err != nil {
 		return err
+	}
+	if p.beats != nil {
+		p.beats.Asked(cmp.Or(p.config.Server.Ask, askAddress(a.listener.Addr())))
 	}
 	p.group.AddFirst("admin", 5*time.Second, a.Run)
 	p.listening("admin", a.listener.Addr())

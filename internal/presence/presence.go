@@ -24,6 +24,7 @@ type Beat struct {
 	Seq     uint64 `json:"seq"`               // grows with every beat
 	Count   int    `json:"count"`             // its open connections
 	Address string `json:"address,omitempty"` // where it listens
+	Ask     string `json:"ask,omitempty"`     // host:port where it answers with its Census
 	Left    bool   `json:"left,omitempty"`    // its last beat: an orderly end, to be forgotten at once
 }
 

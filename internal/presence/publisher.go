@@ -30,7 +30,8 @@ type PublisherOptions struct {
 // Publisher posts one server's beats.
 type Publisher struct {
 	board   Board
-	address string // set before Run
+	address string // set before Run, as is ask
+	ask     string
 	opts    PublisherOptions
 	log     logrus.FieldLogger
 	count   atomic.Int64
@@ -78,6 +79,12 @@ func NewPublisher(board Board, o PublisherOptions) (*Publisher, error) {
 // Listens tells where the server listens, for readers to show. It is called before Run, if at all: a server that is given
 // its publisher at birth has no address yet.
 func (p *Publisher) Listens(address string) { p.address = address }
+
+// Asked tells at which host:port the server can be asked for its Census. It is called before Run, if at all.
+func (p *Publisher) Asked(address string) { p.ask = address }
+
+// Boot returns what identifies this start of the server.
+func (p *Publisher) Boot() string { return p.opts.Boot }
 
 // Set tells the number of open connections. It never blocks and never fails: the beat follows by itself.
 func (p *Publisher) Set(count int) {
@@ -133,7 +140,7 @@ func (p *Publisher) post(ctx context.Context, timeout time.Duration, left bool) 
 	p.seq++
 	b := Beat{
 		Server: p.opts.Server, Boot: p.opts.Boot, Seq: p.seq,
-		Count: int(p.count.Load()), Address: p.address, Left: left,
+		Count: int(p.count.Load()), Address: p.address, Ask: p.ask, Left: left,
 	}
 	if left {
 		b.Count = 0

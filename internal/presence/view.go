@@ -21,6 +21,8 @@ type Server struct {
 	Count   int
 	Age     time.Duration // since its beat last changed, by the reader's clock
 	Address string
+	Boot    string // of the beat
+	Ask     string // host:port to ask for a Census; empty: it cannot be asked
 }
 
 // view is a reader's state: what the readings so far say. It knows time only as it is told.
@@ -120,7 +122,9 @@ func (v *view) snapshot(now time.Time) Snapshot {
 		if v.dead(s, now) {
 			continue
 		}
-		out.Servers = append(out.Servers, Server{s.Server, s.Count, now.Sub(s.changed), s.Address})
+		out.Servers = append(out.Servers, Server{
+			Server: s.Server, Count: s.Count, Age: now.Sub(s.changed), Address: s.Address, Boot: s.Boot, Ask: s.Ask,
+		})
 		out.Total += s.Count
 	}
 	slices.SortFunc(out.Servers, func(a, b Server) int { return cmp.Compare(a.Server, b.Server) })

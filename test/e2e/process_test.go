@@ -76,7 +76,8 @@ func (l *tail) String() string {
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
 	p := &process{args: args, exited: make(chan struct{}), log: &tail{}, addrs: map[string]chan string{
-		"server": make(chan string, 1), "stats": make(chan string, 1), "admin": make(chan string, 1), "gateway http": make(chan string, 1)}}
+		"server": make(chan string, 1), "stats": make(chan string, 1), "admin": make(chan string, 1), "gateway http": make(chan string, 1),
+		"console": make(chan string, 1)}}
 	p.cmd = exec.Command(binary, append(args, "--log-format", "json", "--log-level", "debug")...)
 	p.cmd.Env = environment(t)
 	p.cmd.Dir = t.TempDir()
