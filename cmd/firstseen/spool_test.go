@@ -24,7 +24,7 @@ func filledSpool(t *testing.T) string {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if err := s.Begin(7, spool.Start{Floor: 10}, schema.Gap{Chain: 7, From: 3, To: 9, Reason: "too long ago"}); err != nil {
+	if err := s.Begin(7, spool.Start{Floor: 10}, nil, schema.Gap{Chain: 7, From: 3, To: 9, Reason: "too long ago"}); err != nil {
 		t.Fatal(err)
 	}
 	var blocks []spool.Block
