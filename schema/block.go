@@ -2,6 +2,7 @@ package schema
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -137,4 +138,17 @@ type Report struct {
 	Nodes  []NodeView  `json:"nodes,omitempty"`
 	Events []NodeEvent `json:"events,omitempty"` // since the observer's last report
 	Gaps   []Gap       `json:"gaps,omitempty"`
+}
+
+// Chains lists the chains whose heads or gaps the report speaks of, each once, ascending.
+func (r *Report) Chains() []uint64 {
+	var chains []uint64
+	for i := range r.Heads {
+		chains = append(chains, r.Heads[i].Chain)
+	}
+	for i := range r.Gaps {
+		chains = append(chains, r.Gaps[i].Chain)
+	}
+	slices.Sort(chains)
+	return slices.Compact(chains)
 }

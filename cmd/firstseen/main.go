@@ -85,8 +85,9 @@ Exit codes: 0 success, 1 failure at run time, 2 wrong usage or configuration; ot
 	flags.String("log-format", "auto", "text, json, or auto: text on a terminal, else json")
 	bind(flags, "log-format", "log.format")
 	demoCommonFlags(flags)
-	for _, build := range []func([]string) *cobra.Command{clientCommand, serverCommand, statsCommand, gatewayCommand, upCommand,
-		migrateCommand, configCommand, healthcheckCommand, cordonCommand, uncordonCommand, spoolCommand, keysCommand} {
+	for _, build := range []func([]string) *cobra.Command{clientCommand, serverCommand, judgeCommand, statsCommand,
+		gatewayCommand, upCommand, migrateCommand, configCommand, healthcheckCommand, cordonCommand, uncordonCommand,
+		spoolCommand, keysCommand} {
 		root.AddCommand(build(environ))
 	}
 	root.AddCommand(nodesCommand(), versionCommand())

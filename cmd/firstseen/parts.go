@@ -152,6 +152,7 @@ func (p *parts) addServer(s *store.Store, board presence.Board, out io.Writer) (
 		return census
 	}
 	p.group.Add("store", 10*time.Second, s.Run)
+	p.group.Add("judge", 5*time.Second, s.RunJudge)
 	p.group.Add("presence", 5*time.Second, beats.Run)
 	p.group.Add("server", c.Drain+10*time.Second, srv.Run)
 	p.checks = append(p.checks, health.Check{Name: "server", Ready: srv.Ready})

@@ -262,14 +262,7 @@ func (a *ingest) countClients() error {
 		rows = append(rows, clientRow{IP: ip, Count: n})
 	}
 	slices.SortFunc(rows, func(a, b clientRow) int { return cmp.Compare(a.IP, b.IP) })
-	sum := gorm.Expr("clients.count + excluded.count")
-	if a.store.dialect == dialectMySQL {
-		sum = gorm.Expr("clients.count + VALUES(count)")
-	}
-	err := a.db.Clauses(clause.OnConflict{
-		Columns:   []clause.Column{{Name: "ip"}},
-		DoUpdates: clause.Assignments(map[string]any{"count": sum}),
-	}).Create(&rows).Error
+	err := a.db.Clauses(a.store.dialect.countClients()).Create(&rows).Error
 	if err != nil {
 		return fmt.Errorf("count clients: %w", err)
 	}
@@ -282,6 +275,17 @@ func (a *ingest) countClients() error {
 		return fmt.Errorf("mark ingest: %w", err)
 	}
 	return nil
+}
+
+// countClients adds to the counts that are there.
+func (d dialect) countClients() clause.OnConflict {
+	sum := gorm.Expr("clients.count + excluded.count")
+	if d == dialectMySQL {
+		sum = gorm.Expr("clients.count + VALUES(count)")
+	}
+	return clause.OnConflict{
+		Columns: []clause.Column{{Name: "ip"}}, DoUpdates: clause.Assignments(map[string]any{"count": sum}),
+	}
 }
 
 // forgetMarks deletes this store's mark, if it left any, and those of stores that have long ended.

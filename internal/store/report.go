@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"unicode/utf8"
 
 	"gorm.io/gorm"
@@ -41,13 +40,7 @@ func (s *Store) Report(ctx context.Context, observer string, r schema.Report) er
 
 // reportChains writes heads and gaps and judges their chains.
 func (s *Store) reportChains(ctx context.Context, observer string, r schema.Report, now int64) error {
-	var chains []uint64
-	for _, h := range r.Heads {
-		chains = append(chains, h.Chain)
-	}
-	for _, g := range r.Gaps {
-		chains = append(chains, g.Chain)
-	}
+	chains := r.Chains()
 	if len(chains) == 0 {
 		return nil
 	}
@@ -55,8 +48,7 @@ func (s *Store) reportChains(ctx context.Context, observer string, r schema.Repo
 	if err != nil {
 		return err
 	}
-	slices.Sort(chains)
-	for _, chain := range slices.Compact(chains) {
+	for _, chain := range chains {
 		if err := s.judge(ctx, chain, now); err != nil {
 			return fmt.Errorf("judge chain %d: %w", chain, err)
 		}

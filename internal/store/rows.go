@@ -164,3 +164,20 @@ type retentionRow struct {
 }
 
 func (retentionRow) TableName() string { return "retention" }
+
+// unplacedRow is a block whose status is to be decided.
+type unplacedRow struct {
+	Record uint64 `gorm:"primaryKey;autoIncrement:false"`
+}
+
+func (unplacedRow) TableName() string { return "unplaced" }
+
+// reportRow is what an observer said, until it is taken in.
+type reportRow struct {
+	ID         uint64 `gorm:"primaryKey"`
+	Observer   string
+	Report     []byte
+	ReceivedAt int64
+}
+
+func (reportRow) TableName() string { return "reports" }
