@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -24,6 +25,7 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
+	_ = flag.Set("test.parallel", "6")      // by default: these tests wait more than they work
 	_ = mysql.SetLogger(&mysql.NopLogger{}) // databases come and go here
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "firstseen-e2e")
@@ -75,11 +77,17 @@ func (l *tail) String() string {
 // start runs the binary until the test ends. What it logs is shown if the test fails.
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
+	return startWith(t, nil, args...)
+}
+
+// startWith is start with something more in the environment.
+func startWith(t *testing.T, environ []string, args ...string) *process {
+	t.Helper()
 	p := &process{args: args, exited: make(chan struct{}), log: &tail{}, addrs: map[string]chan string{
 		"server": make(chan string, 1), "stats": make(chan string, 1), "admin": make(chan string, 1), "gateway http": make(chan string, 1),
 		"console": make(chan string, 1)}}
 	p.cmd = exec.Command(binary, append(args, "--log-format", "json", "--log-level", "debug")...)
-	p.cmd.Env = environment(t)
+	p.cmd.Env = append(environment(t), environ...)
 	p.cmd.Dir = t.TempDir()
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stderr, err := p.cmd.StderrPipe()
