@@ -239,6 +239,19 @@ func (s *scene) acked() map[schema.Key]bool {
 	return keys
 }
 
+// offered lists the blocks that observers sent.
+func (s *scene) offered() map[schema.Key]bool {
+	keys := map[schema.Key]bool{}
+	for _, r := range s.recorders {
+		for _, e := range r.Exchanges() {
+			for _, key := range e.Offers {
+				keys[key] = true
+			}
+		}
+	}
+	return keys
+}
+
 // behindMySQL puts a proxy between the servers and their database and returns the DSN that leads through it.
 func behindMySQL(t *testing.T, dsn string) (*faults.MySQLProxy, string) {
 	t.Helper()
