@@ -339,6 +339,9 @@ func dialogues() []dialogue {
 	fatals := []struct{ name, sent, answer string }{
 		{"version", string(framed([]string{`<!--firstseen/2 {"observer":"paris-1"}-->`})), "Estop version this server speaks version 1"},
 		{"HELLO not closed", string(framed([]string{`<!--firstseen/1 {"observer":"paris-1"}`})), "Estop protocol hello is not one HTML comment"},
+		{"an access key in the clear", string(framed([]string{`<!--firstseen/1 {"observer":"paris-1","token":"fsk_` +
+			strings.Repeat("a", 16) + "_" + strings.Repeat("b", 52) + `"}-->`})),
+			"Estop auth an access key must travel over TLS only: this one is no secret any more, revoke it"},
 	}
 	for _, f := range fatals {
 		add("fatal: "+f.name, 0, none, func(s *script) {

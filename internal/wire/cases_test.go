@@ -97,6 +97,8 @@ func goodCases(t *testing.T) []wireCase {
 		c("hello", "least", ok(wire.AppendHello(nil, wire.Hello{Observer: "a"}))),
 		c("hello", "two chains, a cap and a token", ok(wire.AppendHello(nil, wire.Hello{
 			Observer: "paris-1", Chains: []uint64{1, 11155111}, Caps: []string{"zstd"}, Token: "t<0>ken"}))),
+		c("hello", "an access key", ok(wire.AppendHello(nil, wire.Hello{Observer: "paris-1", Chains: []uint64{1}, Caps: []string{},
+			Token: "fsk_" + strings.Repeat("a", 16) + "_" + strings.Repeat("b", 52)}))),
 		s("hello", "unknown name, absent lists, spaces", `<!--firstseen/1 { "observer": "b", "later": {"x": [1]} }-->`),
 		c("welcome", "one chain", ok(wire.AppendWelcome(nil, welcome()))),
 		s("welcome", "unknown name, absent lists", `W{"server":"s","session":"1","window_frames":1,"window_bytes":1,`+
@@ -120,6 +122,7 @@ func goodCases(t *testing.T) []wireCase {
 		s("ack", "several", "A7 fddf"),
 		s("ack", "greatest", "A18446744073709551615 d"),
 		s("refusal", "header", "N8 header the hash differs"),
+		s("refusal", "authenticated observers only", "N3 auth hashes of chain 8217 cannot be verified"),
 		s("refusal", "no text", "N1 data "),
 		s("refusal", "code of a later version, text in UTF-8", "N2 later_1 Größe 世界"),
 		s("ping", "ping", "P"),
@@ -128,6 +131,7 @@ func goodCases(t *testing.T) []wireCase {
 		s("drain", "ten seconds", "G10000"),
 		s("drain", "at once", "G0"),
 		s("fatal", "stop", "Estop version this server speaks version 1"),
+		s("fatal", "access key revoked", "Estop auth the access key was revoked"),
 		s("fatal", "retry", "Eretry busy too many connections"),
 		s("fatal", "no text", "Estop protocol "),
 	}
