@@ -127,6 +127,9 @@ func (a *API) handler() (http.Handler, error) {
 	r.Get("/readyz", a.readyz)
 	r.Get("/healthz", a.readyz)
 	r.Method(http.MethodGet, "/metrics", metricsHandler(a.opts.Gatherer))
+	if a.live != nil {
+		a.live.route(r)
+	}
 	smaller, err := compress()
 	if err != nil {
 		return nil, err

@@ -42,7 +42,9 @@ type Options struct {
 	Origins    []string      // of pages that may read answers by CORS, "*" for all; none by default
 	HeightWait time.Duration // how long X-Min-Height waits for a chain; default 1 s
 
-	MaxConns        int           // open connections at once, further ones wait to be accepted; default 4096
+	Live LiveOptions // WebSocket, server-sent events and JSON-RPC subscriptions
+
+	MaxConns        int           // open connections at once, further ones wait to be accepted; default 10240
 	RequestTimeout  time.Duration // after which a request to the store is given up; default 10 s
 	DrainDelay      time.Duration // between failing /readyz and closing the port, for balancers to notice; default none
 	ShutdownTimeout time.Duration // for requests in flight at the end; default 8 s
@@ -64,6 +66,7 @@ type API struct {
 	heights  *heights
 	access   *access
 	metrics  *metrics
+	live     *live // nil: no live routes
 	draining atomic.Bool
 	unready  atomic.Pointer[string] // the last answer of /readyz, so that only changes are logged
 }
@@ -91,6 +94,11 @@ func New(ctx context.Context, o Options) (*API, error) {
 		return nil, fmt.Errorf("statsapi: listen: %w", err)
 	}
 	a.access = newAccess(a.opts, a.metrics, listener.Addr())
+	if o.Live.Feed != nil {
+		if a.live, err = newLive(a, o.Registerer); err != nil {
+			return nil, err
+		}
+	}
 	handler, err := a.handler()
 	if err != nil {
 		_ = listener.Close()
@@ -126,7 +134,7 @@ func withDefaults(o Options) Options {
 		o.HeightWait = time.Second
 	}
 	if o.MaxConns == 0 {
-		o.MaxConns = 4096
+		o.MaxConns = 10_240
 	}
 	if o.RequestTimeout == 0 {
 		o.RequestTimeout = 10 * time.Second
@@ -162,10 +170,16 @@ func (a *API) Run(ctx context.Context) error {
 	<-delay.C
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.opts.ShutdownTimeout)
 	defer cancel()
+	if a.live != nil {
+		a.live.drain(end)
+	}
 	err := a.server.Shutdown(end)
 	if err != nil {
 		_ = a.server.Close()
 		err = fmt.Errorf("statsapi: requests still ran %s after the end: %w", a.opts.ShutdownTimeout, err)
+	}
+	if a.live != nil {
+		a.live.all.Wait()
 	}
 	if serveErr := <-served; !errors.Is(serveErr, http.ErrServerClosed) {
 		err = errors.Join(err, fmt.Errorf("statsapi: serve: %w", serveErr))

@@ -15,6 +15,7 @@ type Store interface {
 	Tallier
 	CatReader
 	NodeReader
+	HeaderReader
 	EventReader
 }
 
@@ -97,4 +98,10 @@ type EventReader interface {
 	CountSentBy(ctx context.Context, chain uint64, account schema.Address, limit int) (uint64, error)
 	// TransactionHashes returns each block's transactions in the block's order.
 	TransactionHashes(ctx context.Context, blocks []schema.Key) (map[schema.Key][]schema.Hash, error)
+}
+
+// HeaderReader reads block headers.
+type HeaderReader interface {
+	// Headers returns headers in RLP; blocks whose header is not kept are left out.
+	Headers(ctx context.Context, chain uint64, blocks []schema.Key) (map[schema.Key][]byte, error)
 }

@@ -149,3 +149,17 @@ func summarise(h *types.Header, hash common.Hash) (schema.Header, error) {
 func isNull(raw json.RawMessage) bool {
 	return bytes.Equal(bytes.TrimSpace(raw), []byte("null"))
 }
+
+// HeaderJSON returns a header as JSON-RPC shows it (execution-apis, "Block" without what is not of the header), its hash
+// included, from its RLP. What DecodeHeader refuses gives ErrMalformed.
+func HeaderJSON(raw []byte) (json.RawMessage, error) {
+	var h types.Header
+	if err := rlp.DecodeBytes(raw, &h); err != nil {
+		return nil, fmt.Errorf("%w: header: %w", ErrMalformed, err)
+	}
+	text, err := json.Marshal(&h) // go-ethereum's encoding, which is also what it notifies subscribers with
+	if err != nil {
+		return nil, fmt.Errorf("encode header: %w", err)
+	}
+	return text, nil
+}

@@ -38,12 +38,17 @@ type Event struct {
 	addresses []schema.Address // those that the block's transactions name
 	addressed bool             // addresses are known
 
-	forms [forms]atomic.Pointer[[]byte]
-	mu    sync.Mutex // held while a form is made
+	forms [forms]form
+}
+
+// form is one encoding.
+type form struct {
+	made atomic.Pointer[[]byte]
+	mu   sync.Mutex // held while it is made, which may take another form of the same event
 }
 
 // forms is how many encodings an event can carry.
-const forms = 4
+const forms = 6
 
 func newEvent(epoch string, row schema.FeedEntry) *Event {
 	return &Event{FeedEntry: row, Epoch: epoch, Effect: effect(row.FeedEvent)}
@@ -77,18 +82,19 @@ func (e *Event) Cursor() Cursor { return Cursor{Epoch: e.Epoch, Seq: e.Seq} }
 // number, below 4, is the caller's own name for what encode makes. Readers must not change the result. An error is not
 // kept: the next one tries again.
 func (e *Event) Form(number int, encode func(*Event) ([]byte, error)) ([]byte, error) {
-	if made := e.forms[number].Load(); made != nil {
+	f := &e.forms[number]
+	if made := f.made.Load(); made != nil {
 		return *made, nil
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if made := e.forms[number].Load(); made != nil {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if made := f.made.Load(); made != nil {
 		return *made, nil
 	}
 	text, err := encode(e)
 	if err != nil {
 		return nil, err
 	}
-	e.forms[number].Store(&text)
+	f.made.Store(&text)
 	return text, nil
 }
