@@ -265,5 +265,6 @@ Migrations only go forward.`,
 		},
 	}
 	dbFlag(cmd.Flags())
+	cmd.AddCommand(importDemoCommand(environ))
 	return cmd
 }

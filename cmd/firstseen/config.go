@@ -35,6 +35,7 @@ type Config struct {
 	Server     ServerConfig    `koanf:"server"`
 	Stats      StatsConfig     `koanf:"stats"`
 	Gateway    GatewayConfig   `koanf:"gateway"`
+	Import     ImportConfig    `koanf:"import"`
 
 	Chains map[string]ChainConfig `koanf:"chains"` // by chain id
 }
@@ -114,6 +115,12 @@ type StatsConfig struct {
 	Burst     int      `koanf:"burst"`  // requests at once; 0: twice the rate
 	Trusted   []string `koanf:"trusted"`
 	AccessLog bool     `koanf:"access_log"`
+}
+
+// ImportConfig says where to import from. Both may hold a password.
+type ImportConfig struct {
+	From      string `koanf:"from"`       // the original demo's database
+	FromRedis string `koanf:"from_redis"` // the original demo's Redis; empty: none
 }
 
 // defaults is the configuration of a process that was told nothing.

@@ -60,6 +60,7 @@ func configCommand(environ []string) *cobra.Command {
 func dumpYAML(c Config) ([]byte, error) {
 	k := koanf.New(".")
 	c.DB, c.Redis = redact(c.DB), redact(c.Redis)
+	c.Import.From, c.Import.FromRedis = redact(c.Import.From), redact(c.Import.FromRedis)
 	if c.AdminToken != "" {
 		c.AdminToken = hidden
 	}

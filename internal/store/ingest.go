@@ -249,7 +249,7 @@ func (a *ingest) countClients() error {
 	counts := map[string]uint64{}
 	for _, e := range a.entries {
 		for _, p := range e.all {
-			if e.bare() {
+			if e.bare() && p.offer.Remote != "" { // what was imported came from no address
 				counts[p.offer.Remote]++
 			}
 		}
