@@ -176,6 +176,7 @@ func TestDocumentNamesEveryLimitAndCode(t *testing.T) {
 			wire.MaxNodes, wire.MaxEvents, wire.MaxText),
 		fmt.Sprintf("1,%03d `D` frames and %d MiB", wire.WindowFrames-1000, wire.WindowBytes>>20),
 		fmt.Sprintf("| complete within %.0f s", wire.FrameTimeout.Seconds()),
+		fmt.Sprintf("| complete within %.0f s, within %.0f s |", proxyTime.Seconds(), handshakeTime.Seconds()),
 		fmt.Sprintf("| within %.0f s of HELLO |", wire.WelcomeTimeout.Seconds()),
 		fmt.Sprintf("| after %.0f s without a write", wire.PingAfter.Seconds()),
 		fmt.Sprintf("| silence | %.0f s;", wire.DeadAfter.Seconds()),
