@@ -86,7 +86,7 @@ func reachable(t *testing.T, dir, account string) {
 		t.Fatal(err)
 	}
 	for above := filepath.Dir(dir); above != filepath.Clean(os.TempDir()) && above != "/"; above = filepath.Dir(above) {
-		if err := os.Chmod(above, 0o755); err != nil { //nolint:gosec // MariaDB runs as an account of its own
+		if err := os.Chmod(above, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -112,7 +112,7 @@ func (m *mariadb) start() {
 func (m *mariadb) spawn() bool {
 	m.t.Helper()
 	socket := filepath.Join(m.dir, "sock")
-	m.cmd = exec.Command("mariadbd", append([]string{"--no-defaults", "--datadir=" + m.dir, "--tmpdir=" + m.dir, //nolint:noctx // killed by the test's end
+	m.cmd = exec.Command("mariadbd", append([]string{"--no-defaults", "--datadir=" + m.dir, "--tmpdir=" + m.dir,
 		"--socket=" + socket, "--bind-address=127.0.0.1", fmt.Sprint("--port=", m.port), "--skip-name-resolve",
 		"--skip-log-bin", "--character-set-server=utf8mb4"}, innodb...)...)
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -218,7 +218,7 @@ type full struct {
 func newFull(t *testing.T, bytes int) *full {
 	t.Helper()
 	f := &full{t: t, dir: filepath.Join(t.TempDir(), "small")}
-	if err := os.Mkdir(f.dir, 0o755); err != nil { //nolint:gosec // MariaDB runs as an account of its own
+	if err := os.Mkdir(f.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	f.ballast = filepath.Join(f.dir, "ballast")

@@ -17,7 +17,7 @@ func sickDisk(t *testing.T, victim *process, trouble func()) (heal func()) {
 		t.Skip("needs strace: run `make test`, which installs it")
 	}
 	said := &tail{}
-	cmd := exec.Command("strace", "-f", "-q", "-p", fmt.Sprint(victim.cmd.Process.Pid), //nolint:noctx // ended below
+	cmd := exec.Command("strace", "-f", "-q", "-p", fmt.Sprint(victim.cmd.Process.Pid),
 		"-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO")
 	cmd.Stdout, cmd.Stderr = said, said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} // it lets go of the process then

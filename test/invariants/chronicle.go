@@ -32,27 +32,51 @@ func NewChronicle(url string) *Chronicle {
 
 // See asks the node for those of the blocks that were not asked for yet. They are blocks that some node showed.
 func (c *Chronicle) See(ctx context.Context, hashes []schema.Hash) error {
+	for _, hash := range hashes {
+		if _, err := c.look(ctx, c.url, hash.String()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Follow asks another node for its head and all blocks below that were not asked for yet.
+func (c *Chronicle) Follow(ctx context.Context, url string) error {
+	var head rawBlock
+	if err := call(ctx, url, &head, "eth_getBlockByNumber", "latest", false); err != nil {
+		return err
+	}
+	for hash := head.Hash; ; {
+		b, err := c.look(ctx, url, hash)
+		if err != nil || b == nil {
+			return err
+		}
+		hash = b.ParentHash
+	}
+}
+
+// look asks a node for a block, unless it is known: then the answer is nil.
+func (c *Chronicle) look(ctx context.Context, url, hash string) (*rawBlock, error) {
 	if c.chain == 0 {
 		var id quantity
-		if err := c.call(ctx, &id, "eth_chainId"); err != nil {
-			return err
+		if err := call(ctx, url, &id, "eth_chainId"); err != nil {
+			return nil, err
 		}
 		c.chain = id.n.Uint64()
 	}
-	for _, hash := range hashes {
-		if c.bodies[hash.Key()] != nil {
-			continue
-		}
-		var b rawBlock
-		if err := c.call(ctx, &b, "eth_getBlockByHash", hash.String(), true); err != nil {
-			return err
-		}
-		if b.Hash != hash.String() {
-			return fmt.Errorf("node answers block %s for %s", b.Hash, hash)
-		}
-		c.bodies[hash.Key()] = b.render(c.chain)
+	key := schema.Key(strings.TrimPrefix(hash, "0x"))
+	if c.bodies[key] != nil {
+		return nil, nil
 	}
-	return nil
+	var b rawBlock
+	if err := call(ctx, url, &b, "eth_getBlockByHash", hash, true); err != nil {
+		return nil, err
+	}
+	if b.Hash != hash {
+		return nil, fmt.Errorf("node answers block %q for %s", b.Hash, hash)
+	}
+	c.bodies[key] = b.render(c.chain)
+	return &b, nil
 }
 
 // Truth is what Check takes for true of the chain. Branch lists the hashes of the chain by number from 0, First is the
@@ -62,7 +86,7 @@ func (c *Chronicle) Truth(branch []schema.Hash, first, safe, finalized uint64) T
 }
 
 // call makes one call of JSON-RPC 2.0 over HTTP.
-func (c *Chronicle) call(ctx context.Context, into any, method string, params ...any) error {
+func call(ctx context.Context, url string, into any, method string, params ...any) error {
 	if params == nil {
 		params = []any{}
 	}
@@ -72,7 +96,7 @@ func (c *Chronicle) call(ctx context.Context, into any, method string, params ..
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		return fmt.Errorf("%s: %w", method, err)
 	}
@@ -111,11 +135,22 @@ type rawBlock struct {
 	BaseFeePerGas                        *quantity
 	Hash, ParentHash, Miner              string
 	StateRoot, ExtraData                 string
-	Transactions                         []struct {
-		Hash, From string
-		To         *string
-		Value      quantity
+	Transactions                         []rawTransaction
+}
+
+type rawTransaction struct {
+	Hash, From string
+	To         *string
+	Value      quantity
+}
+
+// UnmarshalJSON takes a hash alone, too, which is how a block lists its transactions to those who do not want them.
+func (tx *rawTransaction) UnmarshalJSON(text []byte) error {
+	if bytes.HasPrefix(text, []byte(`"`)) {
+		return json.Unmarshal(text, &tx.Hash)
 	}
+	type plain rawTransaction
+	return json.Unmarshal(text, (*plain)(tx))
 }
 
 // render writes the block as the template of that name must, from the template's description.
