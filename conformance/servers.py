@@ -364,10 +364,12 @@ def expect(s: Server, peer: Peer, raw: bytes, before: list[dict[str, str]]) -> P
 
 
 def comparable(content: bytes) -> object:
-    """Leave out what is the server's own to choose: the session and texts for people."""
+    """Leave out what is the server's own to choose: the session, ancestors of positions, texts for people."""
     if content[:1] == b"W":
         welcome = parse_json(content[1:])
         want(re.fullmatch(r"[A-Za-z0-9._-]{1,64}", str(welcome.pop("session", ""))), "no session")
+        for position in welcome.get("chains") or []:
+            position.pop("back", None)  # which may be absent
         return json.dumps(welcome, sort_keys=True)
     if content[:1] in b"NE":
         return content.split(b" ")[:2]

@@ -25,12 +25,13 @@ class HeaderError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a header says of itself. Hash and parent are 0x and 64 digits; time is in Unix seconds."""
+    """What a header says of itself. Hashes and the fee recipient are 0x and digits; time is in Unix seconds."""
 
     hash: str
     parent: str
     number: int
     time: int
+    fee_recipient: str
 
 
 # Name in JSON-RPC and length in bytes of each field, in the order of the RLP; a negative length is that of the largest
@@ -59,7 +60,7 @@ _FIELDS: Final = (
     ("requestsHash", 32),
 )
 _MANDATORY: Final = 15
-_PARENT, _NUMBER, _TIME = 0, 8, 11
+_PARENT, _MINER, _NUMBER, _TIME = 0, 2, 8, 11
 
 
 def keccak256(data: bytes) -> bytes:
@@ -86,7 +87,8 @@ def decode(raw: bytes) -> Header:
     number, time = int.from_bytes(values[_NUMBER], "big"), int.from_bytes(values[_TIME], "big")
     if number > MAX_NUMBER or time > MAX_TIME:
         raise HeaderError("malformed header: number or time out of range")
-    return Header("0x" + keccak256(raw).hex(), "0x" + values[_PARENT].hex(), number, time)
+    parent, miner = "0x" + values[_PARENT].hex(), "0x" + values[_MINER].hex()
+    return Header("0x" + keccak256(raw).hex(), parent, number, time, miner)
 
 
 def _fits(value: bytes, size: int) -> bool:

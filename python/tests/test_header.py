@@ -11,7 +11,9 @@ VECTORS = vectors.load("schema/testdata/headers.json")
 @pytest.mark.parametrize("case", VECTORS["good"], ids=lambda c: c["name"])
 def test_good(case: dict[str, Any]) -> None:
     raw = bytes.fromhex(case["rlp"][2:])
-    assert header.decode(raw) == header.Header(case["hash"], case["parent"], case["number"], case["time"])
+    assert header.decode(raw) == header.Header(
+        case["hash"], case["parent"], case["number"], case["time"], case["fee_recipient"]
+    )
     assert rlp.encode([m or b"" for m in rlp.decode_list(raw)]) == raw
 
 
