@@ -15,7 +15,9 @@ import (
 )
 
 // shifting is a count that tests change.
-type shifting struct{ now atomic.Pointer[presence.Snapshot] }
+type shifting struct {
+	now atomic.Pointer[presence.Snapshot]
+}
 
 func (s *shifting) Snapshot() presence.Snapshot { return *s.now.Load() }
 
