@@ -109,6 +109,9 @@ number of servers may share one database.`, environ,
 			if err != nil {
 				return err
 			}
+			if err := p.addHints(true); err != nil {
+				return err
+			}
 			s, err := p.openStore(ctx, false)
 			if err != nil {
 				return err
@@ -159,6 +162,9 @@ func statsCommand(environ []string) *cobra.Command {
 		func(ctx context.Context, _ *cobra.Command, p *parts) error {
 			board, err := p.board()
 			if err != nil {
+				return err
+			}
+			if err := p.addHints(false); err != nil {
 				return err
 			}
 			s, err := p.openStore(ctx, false)
@@ -217,6 +223,9 @@ func assembleUp(ctx context.Context, cmd *cobra.Command, p *parts) error {
 	}
 	board, err := p.board()
 	if err != nil {
+		return err
+	}
+	if err := p.addHints(false); err != nil {
 		return err
 	}
 	s, err := p.openStore(ctx, true)

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/firstseen/firstseen/client"
+	"github.com/firstseen/firstseen/internal/feed"
 	"github.com/firstseen/firstseen/internal/health"
 	"github.com/firstseen/firstseen/internal/lifecycle"
 	"github.com/firstseen/firstseen/internal/presence"
@@ -39,6 +40,8 @@ type parts struct {
 	beats    *presence.Publisher    // of the server; nil: none runs in this process
 	census   func() presence.Census // likewise
 	reader   *presence.Reader       // of all servers' beats; nil until somebody needs it
+	redis    redis.UniversalClient  // nil until dialRedis
+	hints    *feed.Hints            // nil: this process has nobody to tell of new events
 	opened   []io.Closer            // closed after the group has ended, last opened first
 }
 
@@ -84,9 +87,13 @@ func (p *parts) component(name string) logrus.FieldLogger { return p.log.WithFie
 // openStore connects to the database. An embedded one is brought up to date by itself; a shared one is migrated by
 // `firstseen migrate`, once per release, unless migrate says otherwise.
 func (p *parts) openStore(ctx context.Context, migrate bool) (*store.Store, error) {
-	s, err := store.Open(ctx, store.Options{
+	o := store.Options{
 		DSN: p.config.DB, Keep: store.Retention(p.config.Retention), Log: p.component("store"), Registerer: p.registry,
-	})
+	}
+	if p.hints != nil {
+		o.Committed = p.hints.Tell
+	}
+	s, err := store.Open(ctx, o)
 	if err != nil {
 		return nil, fmt.Errorf("%w (the database is set by --db)", err)
 	}
@@ -110,12 +117,10 @@ func (p *parts) board() (presence.Board, error) {
 	if p.config.Redis == "" {
 		return presence.NewMemory(), nil
 	}
-	client, err := presence.Dial(p.config.Redis)
+	client, err := p.dialRedis()
 	if err != nil {
-		return nil, usagef("redis (--redis): %v", err)
+		return nil, err
 	}
-	p.opened = append(p.opened, client)
-	redis.SetLogger(redisLog{p.component("redis")})
 	return presence.NewRedis(client, ""), nil
 }
 
@@ -209,11 +214,16 @@ func (p *parts) addStats(ctx context.Context, s *store.Store, board presence.Boa
 	if err != nil {
 		return err
 	}
+	live, err := p.addFeed(s)
+	if err != nil {
+		return err
+	}
 	c := p.config.Stats
 	api, err := statsapi.New(ctx, statsapi.Options{
 		Access: statsapi.Access{
 			Mode: statsapi.AccessMode(c.Access), Keys: s, Trusted: trusted, Rate: c.Rate, Burst: c.Burst, Log: c.AccessLog,
 		},
+		Live: statsapi.LiveOptions{Feed: live},
 		Addr: c.Listen, Store: s, Presence: reader, Checks: p.checks, Version: version,
 		Asker: &censusAsker{token: p.config.AdminToken, local: p.census, now: time.Now},
 		Log:   p.component("stats"), Registerer: p.registry, Gatherer: p.registry,
