@@ -22,6 +22,7 @@ func BenchmarkCatchUp(b *testing.B) {
 		"near":                      {batches: true},
 		"near, spool":               {spool: true, batches: true},
 		"20 ms away":                {away: 20 * time.Millisecond, batches: true},
+		"200 ms away":               {away: 200 * time.Millisecond, batches: true},
 		"20 ms away, one at a time": {away: 20 * time.Millisecond},
 	} {
 		b.Run(name, func(b *testing.B) {

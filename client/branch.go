@@ -15,28 +15,22 @@ const (
 	batch = 32 // beyond, so many heights at a time, from the oldest up, by number
 )
 
-// missing returns blocks to deliver now, oldest first: each the parent of the next, the first a child of a finished
-// block. They end at the head, or short of it when the head is far.
+// missing returns the blocks up to a head that is near, oldest first: each the parent of the next, the first a child of a
+// finished block.
 func (f *follower) missing(ctx context.Context, n asker, head schema.Header) ([]*chain.Block, error) {
-	var ahead uint64
-	if head.Number >= f.next {
-		ahead = head.Number - f.next + 1
-	}
-	if ahead > near {
-		blocks, err := blocksByNumber(ctx, n, f.chain, f.next, min(f.next+f.portion()-1, head.Number))
-		if err != nil {
-			return nil, err
-		}
-		if !linked(blocks) {
-			return nil, errMoved
-		}
-		return f.join(ctx, n, blocks, reorgDepth)
-	}
 	b, err := blockByHash(ctx, n, f.chain, head.Hash)
 	if err != nil {
 		return nil, err
 	}
-	return f.join(ctx, n, []*chain.Block{b}, int(ahead)+reorgDepth)
+	return f.join(ctx, n, []*chain.Block{b}, int(f.ahead(head))+reorgDepth)
+}
+
+// ahead is how many heights there are from the last finished block to the head.
+func (f *follower) ahead(head schema.Header) uint64 {
+	if head.Number < f.next {
+		return 0
+	}
+	return head.Number - f.next + 1
 }
 
 // portion is how many blocks are worth reading at a time: what the outbox does not take is read again.

@@ -99,7 +99,7 @@ func (r *running) end() {
 	r.stop()
 	select {
 	case <-r.done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		r.t.Error("Run did not return")
 	}
 }

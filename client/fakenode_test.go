@@ -18,6 +18,9 @@ type fakeNode struct {
 	mu    sync.Mutex // guards the rest
 	fault fault
 	calls map[string]int
+	under int           // batches being answered
+	most  int           // of these ever
+	crowd chan struct{} // each batch waits for it; nil: none
 	away  time.Duration // what each request takes on its way; set before use
 }
 
@@ -87,7 +90,18 @@ func (n *fakeNode) batch(w http.ResponseWriter, body []byte) bool {
 	n.mu.Lock()
 	faulty := n.fault != nil
 	n.calls["batch"]++
+	n.under++
+	n.most = max(n.most, n.under)
+	crowd := n.crowd
 	n.mu.Unlock()
+	defer func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.under--
+	}()
+	if crowd != nil {
+		<-crowd
+	}
 	if faulty {
 		http.Error(w, "no batches", http.StatusBadRequest)
 		return true

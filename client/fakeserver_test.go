@@ -254,7 +254,7 @@ func wait(t testing.TB, what string, cond func() bool) {
 // wants waits until the server has received exactly these blocks.
 func (s *fakeServer) wants(names ...string) {
 	s.t.Helper()
-	limit := time.After(10 * time.Second)
+	limit := time.After(time.Minute)
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for !slices.Equal(s.blocks(), names) {

@@ -53,6 +53,7 @@ type follower struct {
 	unknown string    // why blocks go without receipts at present
 	started bool
 	halted  bool // for good
+	reading int  // portions of a backfill to read at once at present
 
 	// The progress, once started. It moves only when the outbox has taken a block.
 	window *window
@@ -154,19 +155,27 @@ func (f *follower) approach(ctx context.Context, n asker, head schema.Header) er
 		f.reach(ctx, n, head)
 		return errAtHead
 	}
-	blocks, err := f.missing(ctx, n, head)
-	if err != nil {
+	if err := f.advance(ctx, n, head); err != nil {
 		return err
 	}
-	if err := f.finish(ctx, n, head, blocks); err != nil {
-		return err
-	}
-	if blocks[len(blocks)-1].Hash != head.Hash {
+	if !f.window.has(head.Hash) {
 		f.board.sighted(f.headOf(n, head))
 		return nil
 	}
 	f.reach(ctx, n, head)
 	return errAtHead
+}
+
+// advance delivers blocks up to the head, or many of them if it is far.
+func (f *follower) advance(ctx context.Context, n asker, head schema.Header) error {
+	if f.ahead(head) > near {
+		return f.catchUp(ctx, n, head)
+	}
+	blocks, err := f.missing(ctx, n, head)
+	if err != nil {
+		return err
+	}
+	return f.finish(ctx, n, head, blocks)
 }
 
 // fault hands the node back and remembers why.

@@ -112,7 +112,7 @@ func TestReorgTooDeepHaltsAndSaysSo(t *testing.T) {
 	c := start(t, []string{serveDrawing(t, d).URL}, []string{s.addr()}, nil)
 	s.wants(names("a", 1, 300)...)
 	d.line("b", 1, 301, "a0")
-	wait(t, "halt", func() bool { return c.Stats().Halted != "" })
+	wait(t, "halt", func() bool { return c.Stats().Halted != "" && len(c.Stats().Gaps) > 0 })
 	if err := c.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "reorg deeper than 128") {
 		t.Errorf("Ready: %v", err)
 	}
