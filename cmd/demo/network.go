@@ -13,6 +13,7 @@ import (
 
 	"github.com/firstseen/firstseen/client"
 	"github.com/firstseen/firstseen/internal/devnet"
+	"github.com/firstseen/firstseen/internal/feed"
 	"github.com/firstseen/firstseen/internal/lifecycle"
 	"github.com/firstseen/firstseen/internal/presence"
 	"github.com/firstseen/firstseen/internal/store"
@@ -37,6 +38,7 @@ type network struct {
 	chain     *devnet.Net
 	stores    []*store.Store
 	observers []*client.Client
+	hints     *feed.Hints
 	api       *statsapi.API
 	group     lifecycle.Group
 	lines     *lines
@@ -71,7 +73,9 @@ func run(ctx context.Context, opts options) (result, error) {
 
 // newNetwork puts everything together; what it returns is to be closed even with an error.
 func newNetwork(ctx context.Context, opts options) (*network, error) {
-	n := &network{lines: newLines(opts.out), registry: prometheus.NewRegistry()}
+	n := &network{
+		lines: newLines(opts.out), registry: prometheus.NewRegistry(), hints: feed.NewHints(feed.HintsOptions{}),
+	}
 	var err error
 	if n.dir, err = os.MkdirTemp("", "firstseen-demo"); err != nil {
 		return n, fmt.Errorf("make folder for the database: %w", err)
@@ -102,7 +106,9 @@ func newNetwork(ctx context.Context, opts options) (*network, error) {
 
 // addServer adds a server with a database handle of its own, as if it ran elsewhere.
 func (n *network) addServer(ctx context.Context, name string, board presence.Board, drop uint64) (string, error) {
-	s, err := store.Open(ctx, store.Options{DSN: "sqlite://" + filepath.Join(n.dir, "demo.db")})
+	s, err := store.Open(ctx, store.Options{
+		DSN: "sqlite://" + filepath.Join(n.dir, "demo.db"), Committed: n.hints.Tell,
+	})
 	if err != nil {
 		return "", err
 	}
@@ -133,8 +139,13 @@ func (n *network) addStats(ctx context.Context, board presence.Board, addr strin
 	if err != nil {
 		return err
 	}
+	live, err := feed.New(feed.Options{Source: n.stores[0], Hints: n.hints})
+	if err != nil {
+		return err
+	}
+	n.group.Add("feed", 5*time.Second, live.Run)
 	n.api, err = statsapi.New(ctx, statsapi.Options{
-		Addr: addr, Store: n.stores[0], Presence: reader, Gatherer: n.registry,
+		Addr: addr, Store: n.stores[0], Presence: reader, Gatherer: n.registry, Live: statsapi.LiveOptions{Feed: live},
 	})
 	if err != nil {
 		return fmt.Errorf("%w (DEMO_HTTP sets another address)", err)
