@@ -8,7 +8,6 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"github.com/firstseen/firstseen/internal/chain"
 	"github.com/firstseen/firstseen/internal/nodepool"
 	"github.com/firstseen/firstseen/schema"
 )
@@ -87,7 +86,7 @@ func (f *follower) fresh(ctx context.Context, n asker, p *schema.Position, head 
 		if err != nil {
 			return at, err
 		}
-		h, err := chain.DecodeHead(raw)
+		h, err := n.Trust().DecodeHead(raw)
 		if err != nil {
 			return at, nodepool.BadAnswer(n.Name(), method, err)
 		}

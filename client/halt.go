@@ -10,7 +10,6 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/sirupsen/logrus"
 
-	"github.com/firstseen/firstseen/internal/chain"
 	"github.com/firstseen/firstseen/internal/nodepool"
 	"github.com/firstseen/firstseen/schema"
 )
@@ -61,7 +60,7 @@ func (f *follower) has(ctx context.Context, n asker, p schema.Point) (bool, erro
 	if err != nil || string(raw) == "null" {
 		return false, err
 	}
-	h, err := chain.DecodeHead(raw)
+	h, err := n.Trust().DecodeHead(raw)
 	if err != nil {
 		return false, nodepool.BadAnswer(n.Name(), method, err)
 	}
@@ -98,7 +97,7 @@ func (f *follower) from(ctx context.Context, n asker, p schema.Point) (begun, er
 		if err != nil || string(raw) == "null" { // it may have forgotten what is old
 			return err
 		}
-		heads[i], err = chain.DecodeHead(raw)
+		heads[i], err = n.Trust().DecodeHead(raw)
 		if err != nil {
 			return nodepool.BadAnswer(n.Name(), method, err)
 		}

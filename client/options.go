@@ -50,6 +50,8 @@ type Options struct {
 	Pool      nodepool.Thresholds // what nodes are judged by
 	Repair    nodepool.Repair     // how nodes that stay out are restarted
 
+	Unverified []uint64 // chains whose hashes cannot be recomputed: what nodes say of them is believed
+
 	Chain       uint64        // the chain id that nodes must have; 0: that of most of them at the start
 	Poll        time.Duration // between looks at a node's latest head, 1 s
 	CallTimeout time.Duration // for one answer of a node, 10 s; a look at the latest head gets at most 3 s of it
@@ -78,7 +80,7 @@ const maxBackfill = 10_000
 
 // pool returns the options of the observer's pool of nodes. Its metrics carry the observer's name.
 func (o Options) pool() nodepool.Options {
-	p := nodepool.Options{Nodes: o.Nodes, Reference: o.Reference, Chain: o.Chain, Pin: o.Node, Poll: o.Poll,
+	p := nodepool.Options{Nodes: o.Nodes, Reference: o.Reference, Chain: o.Chain, Unverified: o.Unverified, Pin: o.Node, Poll: o.Poll,
 		CallTimeout: o.CallTimeout, MaxAnswer: o.MaxAnswer, Thresholds: o.Pool, Repair: o.Repair, Log: o.Log, Rand: o.Rand}
 	if o.Registerer != nil {
 		p.Registerer = prometheus.WrapRegistererWith(prometheus.Labels{"observer": o.Name}, o.Registerer)

@@ -100,7 +100,7 @@ func (p *parts) addGateway(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	o.Log, o.Registerer = p.component("nodes"), p.registry
+	o.Unverified, o.Log, o.Registerer = p.config.unverified(), p.component("nodes"), p.registry
 	pool, err := nodepool.New(o)
 	if err != nil {
 		return usageError{err.Error()}

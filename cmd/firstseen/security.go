@@ -99,6 +99,7 @@ func (p *parts) secureServer(o *server.Options, known server.Keys) error {
 // secureClient fills in how the observer reaches servers and what it shows them.
 func (p *parts) secureClient(o *client.Options) error {
 	c := p.config.Client
+	o.Unverified = p.config.unverified()
 	if !c.TLS {
 		return nil
 	}

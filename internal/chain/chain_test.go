@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
@@ -342,5 +343,75 @@ func TestForeignReceiptsLeaveTheBlockAlone(t *testing.T) {
 	b := twoTransactions()
 	if err := b.ApplyReceipts([]json.RawMessage{receiptJSON(t, b, 0, nil)}); !errors.Is(err, ErrReceipts) {
 		t.Errorf("too few: %v, want ErrReceipts", err)
+	}
+}
+
+func TestAForeignHeaderIsBelievedOnlyWhereThatIsAskedFor(t *testing.T) {
+	t.Parallel()
+	h := &types.Header{ParentHash: common.Hash{1}, Coinbase: common.Address{2}, Number: big.NewInt(7), Time: 1_700_000_000,
+		Difficulty: big.NewInt(1), TxHash: common.Hash{3}}
+	text, err := json.Marshal(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claimed := schema.Hash{0xab}
+	text = bytes.Replace(text, []byte(`"hash":"`+h.Hash().String()+`"`), []byte(`"reward":"0x1","transactions":[],"hash":"`+claimed.String()+`"`), 1)
+	if _, err := DecodeHead(text); !errors.Is(err, ErrHashMismatch) {
+		t.Errorf("Verify: %v", err)
+	}
+	got, err := Believe.DecodeHead(text)
+	want := schema.Header{Hash: claimed, Parent: schema.Hash{1}, Number: 7, Time: time.Unix(1_700_000_000, 0).UTC(), FeeRecipient: schema.Address{2}}
+	if err != nil || got != want {
+		t.Errorf("Believe: %+v, %v", got, err)
+	}
+	block, err := Believe.DecodeBlock(8217, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ReadHeader(block.HeaderRLP, claimed); err != nil || got != want {
+		t.Errorf("ReadHeader: %+v, %v", got, err)
+	}
+}
+
+func TestForeignHeadersNeedTheFieldsThatMatter(t *testing.T) {
+	t.Parallel()
+	items := func(n int, change func([]any)) []byte {
+		list := make([]any, n)
+		for i := range list {
+			list[i] = []byte{}
+		}
+		if n >= 12 {
+			list[0], list[2], list[8], list[11] = make([]byte, 32), make([]byte, 20), big.NewInt(7), uint64(1)
+		}
+		change(list)
+		raw, err := rlp.EncodeToBytes(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	same := func([]any) {}
+	for _, n := range []int{12, 13, 40} {
+		if h, err := ReadHeader(items(n, same), schema.Hash{9}); err != nil || h.Number != 7 || h.Hash != (schema.Hash{9}) {
+			t.Errorf("%d items: %+v, %v", n, h, err)
+		}
+	}
+	for name, raw := range map[string][]byte{
+		"nothing":           nil,
+		"too few":           items(11, same),
+		"no list":           {0x80},
+		"bytes behind":      append(items(12, same), 0),
+		"cut off":           items(12, same)[:20],
+		"short parent":      items(12, func(l []any) { l[0] = make([]byte, 31) }),
+		"short recipient":   items(12, func(l []any) { l[2] = make([]byte, 19) }),
+		"number of 2^63":    items(12, func(l []any) { l[8] = uint64(1 << 63) }),
+		"number is a list":  items(12, func(l []any) { l[8] = []any{} }),
+		"zeros in front":    items(12, func(l []any) { l[8] = []byte{0, 7} }),
+		"time of year 9999": items(12, func(l []any) { l[11] = uint64(253402300800) }),
+		"too large":         items(13, func(l []any) { l[12] = make([]byte, MaxHeader) }),
+	} {
+		if _, err := ReadHeader(raw, schema.Hash{}); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

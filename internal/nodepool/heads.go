@@ -6,7 +6,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/firstseen/firstseen/internal/chain"
 	"github.com/firstseen/firstseen/schema"
 )
 
@@ -72,7 +71,7 @@ func (p *Pool) listen(ctx context.Context, n *Node, heads chan<- schema.Header) 
 			}
 			return n.wrap("eth_subscribe", err)
 		case text := <-raw:
-			h, err := chain.DecodeHead(text)
+			h, err := n.Trust().DecodeHead(text)
 			if err != nil {
 				return BadAnswer(n.name, "eth_subscribe", err)
 			}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"sync/atomic"
 	"time"
 
+	"github.com/firstseen/firstseen/internal/chain"
 	"github.com/firstseen/firstseen/schema"
 )
 
@@ -14,6 +16,7 @@ type Node struct {
 	*conn
 	reference bool
 	wake      chan struct{} // one signal: probe now
+	believed  atomic.Bool   // see Trust
 
 	// What follows is guarded by Pool.mu.
 	state    schema.NodeState
@@ -49,6 +52,10 @@ type Node struct {
 
 // Name returns what the node is called in the configuration, or else its host and port.
 func (n *Node) Name() string { return n.name }
+
+// Trust says whether the hashes of the node's blocks are to be recomputed, as they are on every chain that is not one of
+// Options.Unverified.
+func (n *Node) Trust() chain.Trust { return chain.Trust(n.believed.Load()) }
 
 // Ask calls the node, within Options.CallTimeout; a look at a block's header gets at most 3 s of it. The answer is the
 // raw JSON of the result, "null" included. Errors name the node and never hold its URL; a JSON-RPC error is there for

@@ -21,7 +21,9 @@ type Options struct {
 	// Reference is the URL of a third party that is asked for the tip and for nothing else. Empty: there is none.
 	Reference string
 	Chain     uint64 // the chain id that nodes must have; 0: the one that most of them have at the start
-	Pin       string // the name of the one node that Pick may give; empty: any
+	// Unverified are chains whose hashes cannot be recomputed: what nodes say of them is believed.
+	Unverified []uint64
+	Pin        string // the name of the one node that Pick may give; empty: any
 
 	Poll          time.Duration // between looks at a node's latest head, 1 s
 	ReferencePoll time.Duration // between those at the reference's, 5 s or Poll if that is longer

@@ -217,6 +217,7 @@ func (p *Pool) compare(n *Node, id uint64) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n.chain = id
+	n.believed.Store(slices.Contains(p.o.Unverified, id))
 	if id == p.chain {
 		return nil
 	}
@@ -234,7 +235,7 @@ func header(ctx context.Context, n *Node, method, which string) (schema.Header, 
 	if err != nil {
 		return schema.Header{}, err
 	}
-	h, err := chain.DecodeHead(raw)
+	h, err := n.Trust().DecodeHead(raw)
 	if err != nil {
 		return h, BadAnswer(n.name, method, err)
 	}
