@@ -117,9 +117,19 @@ type Stats struct {
 	Observations Number        `json:"observations" doc:"Each observer's first sight of each block."`
 	Duplicates   Number        `json:"duplicates" doc:"Observations of blocks that were stored already."`
 	FeedSeq      Number        `json:"feed_seq" doc:"The last state change."`
+	Rates        Rates         `json:"rates" doc:"Of the last minute."`
 	Chains       []ChainStats  `json:"chains" nullable:"false"`
-	Observers    []FirstCount  `json:"observers" nullable:"false"`
+	Servers      []ServerStats `json:"servers" nullable:"false" doc:"By name."`
+	Observers    []FirstCount  `json:"observers" nullable:"false" doc:"By name."`
 	Connections  ConnectionSum `json:"connections"`
+}
+
+// Rates is how much was received lately.
+type Rates struct {
+	WindowSeconds float64 `json:"window_seconds" doc:"What the rates are taken over: a minute, or less while more than 5000 records come in a minute."`
+	Records       float64 `json:"records_per_second"`
+	Blocks        float64 `json:"blocks_per_second"`
+	Transactions  float64 `json:"transactions_per_second"`
 }
 
 // ChainStats is where one chain stands.
@@ -131,6 +141,16 @@ type ChainStats struct {
 	Safe      OptionalNumber `json:"safe" doc:"The highest safe height."`
 	Finalized OptionalNumber `json:"finalized" doc:"The highest finalized height."`
 	Halted    *string        `json:"halted" doc:"Why nothing changes status any more; null while all is well."`
+
+	BlocksPerSecond       float64 `json:"blocks_per_second"`
+	TransactionsPerSecond float64 `json:"transactions_per_second"`
+}
+
+// ServerStats is what one server was the first to receive.
+type ServerStats struct {
+	Server           string  `json:"server"`
+	Records          Number  `json:"records" doc:"Blocks and bare payloads."`
+	RecordsPerSecond float64 `json:"records_per_second"`
 }
 
 // Point names one block.
@@ -143,6 +163,8 @@ type Point struct {
 type FirstCount struct {
 	Observer string `json:"observer"`
 	First    Number `json:"first"`
+
+	FirstPerSecond float64 `json:"first_per_second"`
 }
 
 // ConnectionSum is Connections without the servers.

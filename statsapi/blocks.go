@@ -9,8 +9,8 @@ import (
 )
 
 type blockInput struct {
-	ID    string     `path:"id" doc:"A hash with or without 0x, a height in decimal, or latest."`
-	Chain chainParam `query:"chain" doc:"Needed for a height or latest if several chains are stored."`
+	ID    string     `path:"id" doc:"A hash with or without 0x, a height in decimal, latest, safe or finalized."`
+	Chain chainParam `query:"chain" doc:"Needed for anything but a hash if several chains are stored."`
 }
 
 type blockOutput struct{ Body BlockDetail }
@@ -29,22 +29,52 @@ func (a *API) getBlock(ctx context.Context, in *blockInput) (*blockOutput, error
 	return &blockOutput{Body: *detail}, nil
 }
 
+// ObservationList is who saw a block.
+type ObservationList struct {
+	Data []Observation `json:"data" nullable:"false" doc:"In the order received; the first was first."`
+}
+
+type observationsOutput struct{ Body ObservationList }
+
+func (a *API) getObservations(ctx context.Context, in *blockInput) (*observationsOutput, error) {
+	record, err := a.findBlock(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	arrivals, err := a.opts.Store.Arrivals(ctx, record.ID)
+	if err != nil {
+		return nil, err
+	}
+	return &observationsOutput{Body: ObservationList{Data: observations(arrivals)}}, nil
+}
+
 func (a *API) findBlock(ctx context.Context, in *blockInput) (*schema.Record, error) {
 	if hash, err := schema.ParseHash(in.ID); err == nil {
 		return a.record(ctx, hash, in.Chain)
 	}
 	number, isNumber := decimal(in.ID)
-	if in.ID != "latest" && !isNumber {
-		return nil, notFound("no block %q: want a hash of 64 hex digits, a height in decimal or latest", clip(in.ID))
+	if !isNumber && !slices.Contains([]string{"latest", "safe", "finalized"}, in.ID) {
+		return nil, notFound("no block %q: want a hash of 64 hex digits, a height in decimal, latest, safe or finalized",
+			clip(in.ID))
 	}
 	chain, err := a.oneChain(ctx, in.Chain, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	if !isNumber {
+	if isNumber {
+		return a.blockAt(ctx, chain.Chain, number, in.ID)
+	}
+	if in.ID == "latest" {
 		return a.record(ctx, chain.Head.Hash, chainParam(formatUint(chain.Chain)))
 	}
-	return a.blockAt(ctx, chain.Chain, number, in.ID)
+	mark := chain.Safe
+	if in.ID == "finalized" {
+		mark = chain.Finalized
+	}
+	if mark == nil {
+		return nil, notFound("no node has told yet which block of chain %d is %s", chain.Chain, in.ID)
+	}
+	return a.blockAt(ctx, chain.Chain, *mark, in.ID)
 }
 
 func (a *API) blockAt(ctx context.Context, chain, number uint64, text string) (*schema.Record, error) {

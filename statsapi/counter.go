@@ -35,7 +35,7 @@ func newCounter(s Tallier) *counter {
 }
 
 func (c *counter) reset() {
-	c.tally = schema.Tally{Blocks: map[uint64]uint64{}, First: map[string]uint64{}}
+	c.tally = schema.Tally{Blocks: map[uint64]uint64{}, First: map[string]uint64{}, Servers: map[string]uint64{}}
 	c.stale = time.Time{}
 }
 
@@ -47,6 +47,20 @@ func (c *counter) blocks(ctx context.Context, chain uint64) (uint64, error) {
 	defer c.unlock()
 	err := c.catchUp(ctx)
 	return c.tally.Blocks[chain], err
+}
+
+// records returns how many records are stored, bare payloads too.
+func (c *counter) records(ctx context.Context) (uint64, error) {
+	if err := c.lock(ctx); err != nil {
+		return 0, err
+	}
+	defer c.unlock()
+	err := c.catchUp(ctx)
+	n := c.tally.Bare
+	for _, blocks := range c.tally.Blocks {
+		n += blocks
+	}
+	return n, err
 }
 
 // totals returns everything counted. Counting observations reads a whole index, so its result is used again for ten
@@ -69,6 +83,7 @@ func (c *counter) totals(ctx context.Context) (totals, error) {
 	}
 	out := totals{Tally: c.tally, Observations: c.observations}
 	out.Blocks, out.First = maps.Clone(c.tally.Blocks), maps.Clone(c.tally.First)
+	out.Servers = maps.Clone(c.tally.Servers)
 	return out, nil
 }
 
@@ -111,5 +126,8 @@ func (c *counter) add(t schema.Tally) {
 	}
 	for observer, n := range t.First {
 		c.tally.First[observer] += n
+	}
+	for server, n := range t.Servers {
+		c.tally.Servers[server] += n
 	}
 }

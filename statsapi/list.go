@@ -3,38 +3,40 @@ package statsapi
 import (
 	"context"
 	"math"
-	"net/url"
+	"net/http"
+	"slices"
 	"strconv"
-	"strings"
-
-	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/firstseen/firstseen/schema"
 )
 
 type listInput struct {
-	Chain  chainParam `query:"chain" doc:"Only blocks of this chain."`
-	Limit  limitParam `query:"limit" doc:"Rows to answer; more than 100 gives 100."`
-	Cursor string     `query:"cursor" doc:"Go on after an earlier answer. Costs the same however far it leads."`
-	Page   pageParam  `query:"page" doc:"Go to a page of one chain. Costs more the farther it leads."`
-
-	url url.URL
+	RecordQuery
+	PlaceQuery
+	Page pageParam `query:"page" doc:"Go to a page of one chain, without other conditions. Costs more the farther it leads."`
+	Sort string    `query:"sort" enum:"number,-number" doc:"By height, with a minus the highest first, which is the default."`
 }
 
-// Resolve implements huma.Resolver: links to other pages repeat the request's parameters.
-func (in *listInput) Resolve(ctx huma.Context) []error {
-	in.url = ctx.URL()
-	return nil
+type listOutput struct {
+	Link string `header:"Link"`
+	Body BlockList
 }
-
-type listOutput struct{ Body BlockList }
 
 // listQuery is what a listInput asks for.
 type listQuery struct {
-	chains []uint64 // to list
-	limit  int
-	after  *schema.BlockPlace // where a cursor points; nil without one
-	page   uint64             // counted from 1; 0 where there are no pages
+	filter    schema.RecordFilter
+	chains    []uint64 // to list
+	ascending bool
+	limit     int
+	after     *schema.BlockPlace // where a cursor points; nil without one
+	page      uint64             // counted from 1; 0 where there are no pages
+}
+
+func (a *API) routeBlocks() {
+	get(a, "/v1/blocks", "listBlocks", "Blocks, the highest first", a.listBlocks)
+	get(a, "/v1/blocks/{id}", "getBlock", "One block", a.getBlock, http.StatusNotFound)
+	get(a, "/v1/blocks/{id}/observations", "getObservations", "Who saw a block, and when", a.getObservations,
+		http.StatusNotFound)
 }
 
 func (a *API) listBlocks(ctx context.Context, in *listInput) (*listOutput, error) {
@@ -58,32 +60,37 @@ func (a *API) listBlocks(ctx context.Context, in *listInput) (*listOutput, error
 		cursor := encodeCursor(*next)
 		out.Body.NextCursor = &cursor
 	}
+	out.Link = links(in.url, out.Body.NextCursor, q.page, out.Body.PageBar)
 	out.Body.Data, err = a.blocks(ctx, found)
 	return out, err
 }
 
-// readList decides between cursor and pages. Pages need one chain, because no index orders the blocks of several.
+// readList decides between cursor and pages. Pages need one chain, because no index orders the blocks of several, and no
+// other condition, because what it leaves would have to be counted.
 func (a *API) readList(ctx context.Context, in *listInput) (q listQuery, err error) {
 	if q.limit, err = in.Limit.read(); err != nil {
 		return q, err
 	}
-	page, err := in.Page.read()
+	if q.filter, err = in.RecordQuery.read(); err != nil {
+		return q, err
+	}
+	if q.ascending, err = sorted(in.Sort, "number"); err != nil {
+		return q, err
+	}
+	page, err := readPage(in.Page, in.Cursor, in.onlyChain() && !q.ascending)
 	if err != nil {
 		return q, err
 	}
 	if in.Cursor != "" {
-		if in.Page != "" {
-			return q, badParameter("page", string(in.Page), "and cursor exclude each other")
-		}
 		if q.after, err = decodeCursor(in.Cursor); err != nil {
 			return q, err
 		}
 	}
-	if q.chains, err = a.listedChains(ctx, in.Chain); err != nil {
+	if q.chains, err = a.listedChains(ctx, q.filter.Chain); err != nil {
 		return q, err
 	}
 	switch {
-	case q.after == nil && len(q.chains) == 1:
+	case page > 0 && len(q.chains) == 1:
 		q.page = page
 	case in.Page != "" && len(q.chains) > 1:
 		return q, ambiguous("a page", q.chains)
@@ -91,11 +98,23 @@ func (a *API) readList(ctx context.Context, in *listInput) (q listQuery, err err
 	return q, nil
 }
 
-func (a *API) listedChains(ctx context.Context, named chainParam) ([]uint64, error) {
-	chain, err := named.read()
-	if err != nil {
-		return nil, err
+// readPage returns 0 where there are no pages.
+func readPage(p pageParam, cursor string, plain bool) (uint64, error) {
+	page, err := p.read()
+	switch {
+	case err != nil:
+		return 0, err
+	case p == "" && (cursor != "" || !plain):
+		return 0, nil
+	case cursor != "":
+		return 0, badParameter("page", string(p), "and cursor exclude each other")
+	case !plain:
+		return 0, badParameter("page", string(p), "goes with no condition but chain and with no other order; follow cursor")
 	}
+	return page, nil
+}
+
+func (a *API) listedChains(ctx context.Context, chain *uint64) ([]uint64, error) {
 	if chain != nil {
 		return []uint64{*chain}, nil
 	}
@@ -105,12 +124,13 @@ func (a *API) listedChains(ctx context.Context, named chainParam) ([]uint64, err
 
 func (a *API) fetchList(ctx context.Context, q listQuery) ([]schema.Record, *schema.BlockPlace, error) {
 	if q.page <= 1 {
-		return a.opts.Store.ListBlocks(ctx, q.chains, schema.RecordFilter{}, false, q.after, q.limit)
+		return a.opts.Store.ListBlocks(ctx, q.chains, q.filter, q.ascending, q.after, q.limit)
 	}
-	if q.page-1 > math.MaxInt32/uint64(q.limit) {
-		return nil, nil, nil // farther than any list goes
+	skip, ok := skipped(q.page, q.limit)
+	if !ok {
+		return nil, nil, nil
 	}
-	found, err := a.opts.Store.PageBlocks(ctx, q.chains[0], int(q.page-1)*q.limit, q.limit+1)
+	found, err := a.opts.Store.PageBlocks(ctx, q.chains[0], skip, q.limit+1)
 	if len(found) <= q.limit { // one more was asked for, to know whether there is more
 		return found, nil, err
 	}
@@ -119,12 +139,21 @@ func (a *API) fetchList(ctx context.Context, q listQuery) ([]schema.Record, *sch
 	return found, &schema.BlockPlace{Number: last.Header.Number, Chain: last.Chain, ID: last.ID}, err
 }
 
+// skipped is how many rows lie before a page, and false if that is farther than any list goes.
+func skipped(page uint64, limit int) (int, bool) {
+	if page-1 > math.MaxInt32/uint64(limit) {
+		return 0, false
+	}
+	return int(page-1) * limit, true
+}
+
 func (a *API) blocks(ctx context.Context, records []schema.Record) ([]Block, error) {
 	keys := make([]schema.Key, len(records))
 	for i, r := range records {
 		keys[i] = r.Key
 	}
-	counts, err := a.opts.Store.TransactionCounts(ctx, keys)
+	slices.Sort(keys)
+	counts, err := a.opts.Store.TransactionCounts(ctx, slices.Compact(keys))
 	if err != nil {
 		return nil, err
 	}
@@ -133,42 +162,6 @@ func (a *API) blocks(ctx context.Context, records []schema.Record) ([]Block, err
 		out[i] = blockOf(r, counts[r.Key])
 	}
 	return out, nil
-}
-
-// pageBar links to this page and its neighbours, three in all where there are as many.
-func pageBar(u url.URL, page, items, limit uint64) *PageBar {
-	pages := (items + limit - 1) / limit
-	page = min(page, max(pages, 1)) // from past the end, the way back
-	last := min(max(page, 2)+1, pages)
-	first := max(last, 3) - 2
-	bar := &PageBar{PageCount: new(Number(pages)), ItemCount: new(Number(items)), Pages: []PageLink{}}
-	for n := first; n <= last; n++ {
-		bar.Pages = append(bar.Pages, PageLink{Number: Number(n), URL: pageURL(u, n)})
-	}
-	return bar
-}
-
-// pageURL is the request's URL with another page; the other parameters stay as and where they are.
-func pageURL(u url.URL, page uint64) string {
-	link := url.URL{Path: u.Path}
-	set := "page=" + formatUint(page)
-	var parts []string
-	found := false
-	for part := range strings.SplitSeq(u.RawQuery, "&") {
-		name, _, _ := strings.Cut(part, "=")
-		switch {
-		case part == "" || name == "page" && found:
-			continue
-		case name == "page":
-			part, found = set, true
-		}
-		parts = append(parts, part)
-	}
-	if !found {
-		parts = append(parts, set)
-	}
-	link.RawQuery = strings.Join(parts, "&")
-	return link.String()
 }
 
 func formatUint(n uint64) string { return strconv.FormatUint(n, 10) }

@@ -192,9 +192,9 @@ func (a *API) getNode(ctx context.Context, in *nodeInput) (*nodeOutput, error) {
 }
 
 func (a *API) routeNodes() {
-	get(a, "/v1/nodes", "listNodes", "What each observer thinks of its nodes", a.listNodes, http.StatusBadRequest)
+	get(a, "/v1/nodes", "listNodes", "What each observer thinks of its nodes", a.listNodes)
 	get(a, "/v1/nodes/{name}", "getNode", "One node, as all its observers see it", a.getNode,
-		http.StatusBadRequest, http.StatusNotFound)
+		http.StatusNotFound)
 }
 
 func placeOf(n schema.ObservedNode) schema.NodePlace {

@@ -87,35 +87,53 @@ func decimal(s string) (uint64, bool) {
 	return n, err == nil || errors.Is(err, strconv.ErrRange)
 }
 
-// cursorVersion is the first byte of a cursor, so that its content can change.
-const cursorVersion = 1
+// The first byte of a cursor: which list it is of, so that what follows can change.
+const (
+	blockCursor       = 1
+	recordCursor      = 3 // 2 is the list of nodes, see nodeCursorVersion
+	transactionCursor = 4
+)
 
-// encodeCursor makes a place opaque: clients must not rely on what it consists of.
-func encodeCursor(p schema.BlockPlace) string {
-	b := []byte{cursorVersion}
-	for _, n := range []uint64{p.Number, p.Chain, p.ID} {
+// sealCursor makes a place opaque: clients must not rely on what it consists of.
+func sealCursor(kind byte, place ...uint64) string {
+	b := []byte{kind}
+	for _, n := range place {
 		b = binary.AppendUvarint(b, n)
 	}
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-func decodeCursor(s string) (*schema.BlockPlace, error) {
-	bad := badParameter("cursor", s, "must be one that an answer gave")
+// openCursor reads a place of the same list into fields.
+func openCursor(s string, kind byte, fields ...*uint64) error {
+	bad := badParameter("cursor", s, "must be one that an answer of this list gave")
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	if err != nil || len(b) == 0 || b[0] != cursorVersion {
-		return nil, bad
+	if err != nil || len(b) == 0 || b[0] != kind {
+		return bad
 	}
 	b = b[1:]
-	var p schema.BlockPlace
-	for _, field := range []*uint64{&p.Number, &p.Chain, &p.ID} {
+	for _, field := range fields {
 		v, n := binary.Uvarint(b)
 		if n <= 0 || v > math.MaxInt64 {
-			return nil, bad
+			return bad
 		}
 		*field, b = v, b[n:]
 	}
 	if len(b) > 0 {
-		return nil, bad
+		return bad
 	}
-	return &p, nil
+	return nil
+}
+
+func encodeCursor(p schema.BlockPlace) string {
+	return sealCursor(blockCursor, p.Number, p.Chain, p.ID)
+}
+
+func decodeCursor(s string) (*schema.BlockPlace, error) {
+	var p schema.BlockPlace
+	return &p, openCursor(s, blockCursor, &p.Number, &p.Chain, &p.ID)
+}
+
+func decodeRecordCursor(s string) (*schema.RecordPlace, error) {
+	var p schema.RecordPlace
+	return &p, openCursor(s, recordCursor, &p.ReceivedAt, &p.ID)
 }

@@ -6,14 +6,7 @@ import (
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
-
-	"github.com/firstseen/firstseen/schema"
 )
-
-type payloadInput struct {
-	Key   string     `path:"key" doc:"A block's hash or a bare payload's SHA-256, with or without 0x."`
-	Chain chainParam `query:"chain" doc:"Needed only if several chains hold the key."`
-}
 
 type payloadOutput struct {
 	ContentType string `header:"Content-Type"`
@@ -21,7 +14,7 @@ type payloadOutput struct {
 }
 
 func (a *API) routePayload() {
-	responses := problems(a.huma.OpenAPI().Components.Schemas, http.StatusBadRequest, http.StatusNotFound)
+	responses := problems(a.huma.OpenAPI().Components.Schemas, http.StatusNotFound)
 	text := &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
 	responses["200"] = &huma.Response{
 		Description: "The bytes as they were stored: JSON as JSON, anything else as text, whatever its sender called it.",
@@ -30,12 +23,8 @@ func (a *API) routePayload() {
 	register(a, "/v1/records/{key}/payload", "getPayload", "A record's payload", responses, a.payload)
 }
 
-func (a *API) payload(ctx context.Context, in *payloadInput) (*payloadOutput, error) {
-	hash, err := schema.ParseHash(in.Key)
-	if err != nil {
-		return nil, notFound("no record %q: a key is 64 hex digits", clip(in.Key))
-	}
-	record, err := a.record(ctx, hash, in.Chain, schema.BareChain)
+func (a *API) payload(ctx context.Context, in *recordInput) (*payloadOutput, error) {
+	record, err := a.recordByKey(ctx, in)
 	if err != nil {
 		return nil, err
 	}

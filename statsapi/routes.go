@@ -30,13 +30,16 @@ func (a *API) routeV1(r chi.Router) {
 		},
 		DefaultFormat: "application/json",
 	})
-	get(a, "/v1/stats", "getStats", "Everything in a few numbers", a.stats)
-	get(a, "/v1/blocks", "listBlocks", "Blocks, newest first", a.listBlocks, http.StatusBadRequest)
-	get(a, "/v1/blocks/{id}", "getBlock", "One block", a.getBlock, http.StatusBadRequest, http.StatusNotFound)
+	a.routeStats()
+	a.routeRecords()
+	a.routeBlocks()
+	a.routeTransactions()
+	a.routeAccounts()
+	a.routeObservers()
+	a.routeFeed()
 	get(a, "/v1/connections", "getConnections", "Open connections of all servers", a.connections,
 		http.StatusBadRequest)
 	a.routeNodes()
-	a.routePayload()
 }
 
 // get registers an operation that answers JSON or one of the given problems.

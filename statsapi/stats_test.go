@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/firstseen/firstseen/internal/presence"
 	"github.com/firstseen/firstseen/schema"
@@ -25,8 +26,13 @@ func TestStatsAddUp(t *testing.T) {
 		Chains: []ChainStats{{
 			Chain: 5, Blocks: 7, Root: Point{1, named("b1").String()}, Head: Point{6, named("b6").String()},
 			Safe: OptionalNumber{2, true}, Finalized: OptionalNumber{2, true},
+			BlocksPerSecond: 7. / 60, TransactionsPerSecond: 2. / 60,
 		}},
-		Observers:   []FirstCount{{"alice", 5}, {"bob", 2}},
+		Observers: []FirstCount{
+			{Observer: "alice", First: 5, FirstPerSecond: 5. / 60}, {Observer: "bob", First: 2, FirstPerSecond: 2. / 60},
+		},
+		Servers:     []ServerStats{{Server: "server-1", Records: 9, RecordsPerSecond: 9. / 60}},
+		Rates:       Rates{WindowSeconds: 60, Records: 9. / 60, Blocks: 7. / 60, Transactions: 2. / 60},
 		Connections: ConnectionSum{Total: &total, Known: true},
 	}
 	got := decode[Stats](s, "/v1/stats")
@@ -34,7 +40,7 @@ func TestStatsAddUp(t *testing.T) {
 		t.Errorf("feed seq %d after 9 records", got.FeedSeq)
 	}
 	want.FeedSeq = got.FeedSeq
-	if d := cmp.Diff(want, got); d != "" {
+	if d := cmp.Diff(want, got, cmpopts.EquateApprox(0, 1e-9)); d != "" {
 		t.Fatal(d)
 	}
 	w.see("bob", 5, 7, "b7", "b6")

@@ -41,8 +41,7 @@ type Options struct {
 
 	Origins    []string      // of pages that may read answers by CORS, "*" for all; none by default
 	HeightWait time.Duration // how long X-Min-Height waits for a chain; default 1 s
-
-	Live LiveOptions // WebSocket, server-sent events and JSON-RPC subscriptions
+	Live       LiveOptions   // WebSocket, server-sent events and JSON-RPC subscriptions
 
 	MaxConns        int           // open connections at once, further ones wait to be accepted; default 10240
 	RequestTimeout  time.Duration // after which a request to the store is given up; default 10 s
@@ -64,6 +63,8 @@ type API struct {
 	huma     huma.API
 	counter  *counter
 	heights  *heights
+	races    *rested[Observers]
+	rates    *rested[rates]
 	access   *access
 	metrics  *metrics
 	live     *live // nil: no live routes
@@ -83,6 +84,7 @@ func New(ctx context.Context, o Options) (*API, error) {
 		return nil, err
 	}
 	a := &API{opts: withDefaults(o), counter: newCounter(o.Store), heights: &heights{store: o.Store}}
+	a.races, a.rates = newRested[Observers](), newRested[rates]()
 	a.log = a.opts.Log
 	var err error
 	if a.metrics, err = newMetrics(o.Registerer); err != nil {

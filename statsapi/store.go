@@ -2,6 +2,7 @@ package statsapi
 
 import (
 	"context"
+	"time"
 
 	"github.com/firstseen/firstseen/schema"
 )
@@ -11,6 +12,9 @@ type Store interface {
 	ChainReader
 	RecordReader
 	RecordLister
+	AccountReader
+	RecentReader
+	FeedReader
 	BlockDetailer
 	Tallier
 	CatReader
@@ -104,4 +108,39 @@ type EventReader interface {
 type HeaderReader interface {
 	// Headers returns headers in RLP; blocks whose header is not kept are left out.
 	Headers(ctx context.Context, chain uint64, blocks []schema.Key) (map[schema.Key][]byte, error)
+}
+
+// AccountReader reads what accounts have to do with.
+type AccountReader interface {
+	// ListTransactions lists an account's transactions in the order that schema.TransactionPlace describes; after, next and
+	// short answers are as with RecordLister.
+	ListTransactions(
+		ctx context.Context, f schema.TransactionFilter, ascending bool, after *schema.TransactionPlace, limit int,
+	) (found []schema.PlacedTransaction, next *schema.TransactionPlace, err error)
+	// PageTransactions starts after skipping some. It heeds account, chains, roles and heights only.
+	PageTransactions(
+		ctx context.Context, f schema.TransactionFilter, ascending bool, skip, limit int,
+	) (found []schema.PlacedTransaction, next *schema.TransactionPlace, err error)
+	// CountTransactions counts what PageTransactions pages through, up to most.
+	CountTransactions(ctx context.Context, f schema.TransactionFilter, most int) (uint64, error)
+	// AccountOn returns nil if nothing is known of the account on that chain. Counts go up to most.
+	AccountOn(ctx context.Context, chain uint64, account schema.Address, most int) (*schema.AccountState, error)
+}
+
+// RecentReader reads what came in lately.
+type RecentReader interface {
+	// Recent counts records received since a time, at most so many of them.
+	Recent(ctx context.Context, since time.Time, most int) (schema.Recent, error)
+	// Sightings returns the observations of the newest blocks, at most so many blocks.
+	Sightings(ctx context.Context, chain *uint64, blocks int) ([]schema.Sighting, error)
+}
+
+// FeedReader reads the feed.
+type FeedReader interface {
+	// Feed returns up to limit rows after a seq, in order.
+	Feed(ctx context.Context, after uint64, limit int) ([]schema.FeedEntry, error)
+	// FeedEnd returns where the feed ends.
+	FeedEnd(ctx context.Context) (schema.FeedEnd, error)
+	// BlockAddresses returns the addresses that the transactions of blocks name.
+	BlockAddresses(ctx context.Context, blocks []schema.Key) (map[schema.Key][]schema.Address, error)
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"gorm.io/gorm"
@@ -56,6 +57,19 @@ func (s *Store) place(ctx context.Context, rows []heldRow) ([]schema.PlacedTrans
 func (s *Store) ListTransactions(
 	ctx context.Context, f schema.TransactionFilter, ascending bool, after *schema.TransactionPlace, limit int,
 ) ([]schema.PlacedTransaction, *schema.TransactionPlace, error) {
+	rows, next, err := s.heldBy(ctx, f, ascending, after, limit, heldColumns)
+	if err != nil {
+		return nil, nil, err
+	}
+	out, err := s.place(ctx, rows)
+	return out, next, err
+}
+
+// heldBy reads columns of the rows that ListTransactions lists.
+func (s *Store) heldBy(
+	ctx context.Context, f schema.TransactionFilter, ascending bool, after *schema.TransactionPlace, limit int,
+	columns string,
+) ([]heldRow, *schema.TransactionPlace, error) {
 	var (
 		parts  []part[heldRow]
 		chains []uint64 // of each part
@@ -63,7 +77,7 @@ func (s *Store) ListTransactions(
 	for _, chain := range f.Chains {
 		for _, w := range accountWalks(chain, f, ascending) {
 			found, err := walked(ctx, s, w, startOfTransactions(chain, after, ascending), limit,
-				func(db *gorm.DB) *gorm.DB { return db.Select(heldColumns) },
+				func(db *gorm.DB) *gorm.DB { return db.Select(columns) },
 				func(r *heldRow) []uint64 {
 					return []uint64{r.Placed.Number, uint64(r.Placed.Transaction.TxIndex), r.ID}
 				})
@@ -89,8 +103,7 @@ func (s *Store) ListTransactions(
 				directed(cmp.Compare(a.Index, b.Index), ascending), directed(cmp.Compare(a.ID, b.ID), ascending),
 			)
 		})
-	out, err := s.place(ctx, rows)
-	return out, next, err
+	return rows, next, nil
 }
 
 // accountWalks are the walks that find an account's transactions on one chain, one for each role.
@@ -218,4 +231,47 @@ func (s *Store) creation(ctx context.Context, w walk) (*schema.PlacedTransaction
 	}
 	i := max(0, slices.IndexFunc(found, func(i schema.PlacedTransaction) bool { return i.BlockStatus.OnBranch() }))
 	return &found[i], nil
+}
+
+// PageTransactions is ListTransactions after skipping some, which reads the indexes that far: it costs more the farther
+// it goes. Of the filter only account, chains, roles and heights count.
+func (s *Store) PageTransactions(
+	ctx context.Context, f schema.TransactionFilter, ascending bool, skip, limit int,
+) ([]schema.PlacedTransaction, *schema.TransactionPlace, error) {
+	f = schema.TransactionFilter{Account: f.Account, Chains: f.Chains, Roles: f.Roles, From: f.From, To: f.To}
+	rows, next, err := s.heldBy(ctx, f, ascending, nil, skip+limit, "id, chain, number, tx_index")
+	if err != nil || len(rows) <= skip {
+		return nil, nil, err
+	}
+	order := make(map[uint64]int, limit)
+	for i, r := range rows[skip:] {
+		order[r.ID] = i
+	}
+	var found []heldRow
+	err = s.db.WithContext(ctx).Table("transactions").Select(heldColumns).Where("id IN ?", slices.Collect(maps.Keys(order))).
+		Find(&found).Error
+	if err != nil {
+		return nil, nil, fmt.Errorf("read page of transactions: %w", err)
+	}
+	slices.SortFunc(found, func(a, b heldRow) int { return cmp.Compare(order[a.ID], order[b.ID]) })
+	out, err := s.place(ctx, found)
+	return out, next, err
+}
+
+// CountTransactions counts what PageTransactions pages through, up to most.
+func (s *Store) CountTransactions(ctx context.Context, f schema.TransactionFilter, most int) (uint64, error) {
+	total := uint64(0)
+	for _, chain := range f.Chains {
+		for _, w := range accountWalks(chain, f, false) {
+			if w.index == "transactions_recipient" && len(f.Roles) == 0 {
+				w.fixed.and("sender <> ?", f.Account.Digits()) // those have been counted
+			}
+			n, err := s.countAlong(ctx, w, most)
+			if err != nil {
+				return 0, err
+			}
+			total += n
+		}
+	}
+	return min(total, uint64(most)), nil
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -182,6 +183,10 @@ func TestQueriesUseIndexes(t *testing.T) {
 					MinValue: make([]byte, 32), Recipient: &hot, Statuses: []schema.Status{schema.StatusSafe}, To: &five,
 				}
 				return errOf2(s.ListTransactions(ctx, f, true, nil, 20))
+			}},
+			"page of account's transactions": {maySort: true, run: func(ctx context.Context) error {
+				f := schema.TransactionFilter{Account: hot, Chains: []uint64{1, 2}}
+				return errors.Join(errOf2(s.PageTransactions(ctx, f, false, 100, 20)), errOf(s.CountTransactions(ctx, f, 100)))
 			}},
 			"account":    {maySort: true, run: func(ctx context.Context) error { return errOf(s.AccountOn(ctx, 1, hot, 100)) }},
 			"feed":       {run: func(ctx context.Context) error { return errOf(s.Feed(ctx, 100, 100)) }},

@@ -338,6 +338,40 @@ func TestAccountsTransactionsAreListedOnceEach(t *testing.T) {
 	})
 }
 
+func TestPagesOfAnAccountsTransactionsAreThoseOfTheList(t *testing.T) {
+	t.Parallel()
+	readStores(t, func(t *testing.T, s *Store) {
+		trades(&seed{t: t, db: s.db})
+		f := schema.TransactionFilter{Account: account(0xa1), Chains: []uint64{1, 2}}
+		for _, ascending := range []bool{false, true} {
+			all, _, err := s.ListTransactions(t.Context(), f, ascending, nil, 1000)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n, err := s.CountTransactions(t.Context(), f, 1000); err != nil || int(n) != len(all) {
+				t.Errorf("counted %d of %d, %v", n, len(all), err)
+			}
+			var paged []schema.PlacedTransaction
+			for more := true; more; {
+				page, next, err := s.PageTransactions(t.Context(), f, ascending, len(paged), 50)
+				if err != nil {
+					t.Fatal(err)
+				}
+				paged, more = append(paged, page...), next != nil
+			}
+			if d := cmp.Diff(all, paged); d != "" {
+				t.Error(d)
+			}
+		}
+		if n, err := s.CountTransactions(t.Context(), f, 7); err != nil || n != 7 {
+			t.Errorf("counted to 7: %d, %v", n, err)
+		}
+		if page, next, err := s.PageTransactions(t.Context(), f, false, 5000, 50); err != nil || len(page) != 0 || next != nil {
+			t.Errorf("past the end: %v, %v, %v", page, next, err)
+		}
+	})
+}
+
 func TestAccountIsWhatItsTransactionsTell(t *testing.T) {
 	t.Parallel()
 	readStores(t, func(t *testing.T, s *Store) {
