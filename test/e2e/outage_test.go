@@ -47,7 +47,7 @@ func TestAllServersAreAwayForAWhile(t *testing.T) {
 	a.kill()
 	b.kill()
 	s.lasts(2 * time.Second)
-	s.reorg(2)
+	s.step(s.net.Reorg(t.Context(), 2))
 	keeper.restart()
 	if accepting() {
 		keeper.ready(false)

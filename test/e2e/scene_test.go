@@ -177,8 +177,27 @@ func (s *scene) step(err error) {
 	}
 }
 
-func (s *scene) mine(blocks int)    { s.t.Helper(); s.step(s.net.Mine(s.t.Context(), blocks)) }
-func (s *scene) reorg(depth uint64) { s.t.Helper(); s.step(s.net.Reorg(s.t.Context(), depth)) }
+func (s *scene) mine(blocks int) {
+	s.t.Helper()
+	s.step(s.net.Mine(s.t.Context(), blocks))
+}
+
+// reorg replaces the newest blocks. A block on top lets observers report at once, instead of in their own time, that they
+// still see the branch that they saw before, which is when it is believed.
+func (s *scene) reorg(depth uint64) {
+	s.t.Helper()
+	s.step(s.net.Reorg(s.t.Context(), depth))
+	eventually(s.t, time.Minute, func() error {
+		var all, agree int
+		err := s.db.QueryRowContext(s.t.Context(), "SELECT COUNT(*), COALESCE(SUM(head_key = ?), 0) FROM heads",
+			string(s.net.Head().Hash.Key())).Scan(&all, &agree)
+		if err == nil && 2*agree <= all {
+			err = fmt.Errorf("%d of %d observers report the new branch", agree, all)
+		}
+		return err
+	})
+	s.mine(1)
+}
 
 // evidence is what is known of the run by now.
 func (s *scene) evidence() (invariants.Evidence, error) {
