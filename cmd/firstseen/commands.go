@@ -202,9 +202,12 @@ func upCommand(environ []string) *cobra.Command {
 		`Runs everything against the given nodes: a SQLite file as the database unless --db says otherwise, brought up to date
 by itself, and no other service.`, environ, assembleUp)
 	cmd.Example = `  firstseen up --node http://127.0.0.1:8545
-  firstseen up --node http://127.0.0.1:8545 --db memory --stats-listen 127.0.0.1:0`
+  firstseen up --node http://127.0.0.1:8545 --db memory --stats-listen 127.0.0.1:0
+  firstseen up --db memory --mock`
 	flags := cmd.Flags()
 	observerFlags(flags)
+	flags.Bool("mock", false, "show a made-up chain instead of nodes, in memory, to try things out")
+	bind(flags, "mock", "mock")
 	listenFlag(flags, "server.listen", defaults().Server.Listen)
 	flags.String("stats-listen", defaults().Stats.Listen, "host:port of the stats API")
 	bind(flags, "stats-listen", "stats.listen")
@@ -220,6 +223,11 @@ func assembleUp(ctx context.Context, cmd *cobra.Command, p *parts) error {
 	if c := p.config; c.Server.TLSCert != "" || c.Client.TLS || len(c.Server.ProxyFrom) > 0 {
 		return usagef("up runs observer and server in one process, with nothing between them to protect: " +
 			"for TLS, access keys or proxies run firstseen client, server and stats")
+	}
+	if p.config.Mock {
+		if err := p.addMock(ctx); err != nil {
+			return err
+		}
 	}
 	board, err := p.board()
 	if err != nil {
