@@ -91,7 +91,7 @@ func TestConsoleEndsLinesThatNeverEnd(t *testing.T) {
 	counts.now.Store(&presence.Snapshot{})
 	c, _ := startConsole(t, counts)
 	nc := dialConsole(t, c)
-	io.WriteString(nc, strings.Repeat("W", 10*consoleLine)) //nolint:errcheck // it may have been closed already
+	io.WriteString(nc, strings.Repeat("W", 10*consoleLine))
 	if n, err := io.Copy(io.Discard, nc); n != 0 {
 		t.Errorf("%d bytes were answered, %v", n, err)
 	}
