@@ -1,6 +1,9 @@
 package schema
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 // BareChain is the chain of records whose payload came without a header.
 const BareChain uint64 = 0
@@ -62,6 +65,9 @@ type Settlement struct {
 	Outcome Outcome
 	Reason  string // for Refused and Unsettled
 }
+
+// ErrPayloadPruned reports a payload that was stored, and that retention has taken since.
+var ErrPayloadPruned = errors.New("payload is not kept any more")
 
 // Position is how far a chain is stored without a gap.
 type Position struct {

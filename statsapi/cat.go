@@ -2,6 +2,7 @@ package statsapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -77,6 +78,12 @@ func (a *API) catClients(ctx context.Context) (string, error) {
 
 func (a *API) catHash(w http.ResponseWriter, r *http.Request) {
 	payload, err := a.catPayload(r.Context(), chi.URLParam(r, "hash"))
+	if errors.Is(err, schema.ErrPayloadPruned) {
+		w.Header().Set("Content-Type", textType)
+		w.WriteHeader(http.StatusGone)
+		_, _ = w.Write([]byte(err.Error() + "\n"))
+		return
+	}
 	if err != nil {
 		writeError(w, a.fail(r.Context(), err))
 		return

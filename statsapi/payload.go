@@ -2,10 +2,13 @@ package statsapi
 
 import (
 	"context"
+	"errors"
 	"mime"
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/firstseen/firstseen/schema"
 )
 
 type payloadOutput struct {
@@ -14,7 +17,8 @@ type payloadOutput struct {
 }
 
 func (a *API) routePayload() {
-	responses := problems(a.huma.OpenAPI().Components.Schemas, http.StatusNotFound)
+	responses := problems(a.huma.OpenAPI().Components.Schemas, http.StatusBadRequest, http.StatusNotFound,
+		http.StatusGone)
 	text := &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
 	responses["200"] = &huma.Response{
 		Description: "The bytes as they were stored: JSON as JSON, anything else as text, whatever its sender called it.",
@@ -29,6 +33,9 @@ func (a *API) payload(ctx context.Context, in *recordInput) (*payloadOutput, err
 		return nil, err
 	}
 	payload, err := a.opts.Store.Payload(ctx, record.ID)
+	if errors.Is(err, schema.ErrPayloadPruned) {
+		return nil, huma.Error410Gone(err.Error())
+	}
 	if err != nil {
 		return nil, err
 	}

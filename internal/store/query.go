@@ -65,17 +65,24 @@ func (s *Store) BlocksAt(ctx context.Context, chain, number uint64) ([]schema.Re
 	return records(rows)
 }
 
-// Payload returns a record's payload as it was stored, or nil if there is no such record.
+// Payload returns a record's payload as it was stored, or nil if there is no such record. The error is
+// schema.ErrPayloadPruned for one that retention has taken.
 func (s *Store) Payload(ctx context.Context, id uint64) ([]byte, error) {
-	var payloads [][]byte
-	err := s.db.WithContext(ctx).Model(&recordRow{}).Where("id = ?", id).Pluck("payload", &payloads).Error
+	var rows []struct {
+		Payload         []byte
+		PayloadPrunedAt *int64
+	}
+	err := s.db.WithContext(ctx).Model(&recordRow{}).Where("id = ?", id).Find(&rows).Error
 	if err != nil {
 		return nil, fmt.Errorf("read payload: %w", err)
 	}
-	if len(payloads) == 0 {
+	if len(rows) == 0 {
 		return nil, nil
 	}
-	return payloads[0], nil
+	if at := rows[0].PayloadPrunedAt; at != nil {
+		return nil, fmt.Errorf("%w, on %s", schema.ErrPayloadPruned, schema.FromMicros(*at).UTC().Format(time.DateOnly))
+	}
+	return rows[0].Payload, nil
 }
 
 // Arrivals returns each observer's first observation of a record, in the order in which the servers received them.

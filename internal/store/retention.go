@@ -13,7 +13,7 @@ import (
 )
 
 // Retention says what a store forgets; its zero value forgets nothing. Records, their statuses, transactions and the
-// feed are kept for good whatever it says: only who else saw a record, and the payload, which becomes empty, can go.
+// feed are kept for good whatever it says: only who else saw a record, and the payload, can go.
 // Age counts from the server's reception, and the newest are those received last.
 type Retention struct {
 	ObservationsFor time.Duration // how long observations are kept; 0 means for good
@@ -64,7 +64,7 @@ func (s *Store) forget(ctx context.Context) error {
 		remove removal
 	}{
 		{"observations", s.keep.ObservationsFor, s.keep.ObservationsOf, s.removeObservations},
-		{"payloads", s.keep.PayloadsFor, s.keep.PayloadsOf, removePayloads},
+		{"payloads", s.keep.PayloadsFor, s.keep.PayloadsOf, s.removePayloads},
 	} {
 		bounds, err := s.bounds(ctx, what.age, what.newest)
 		if err != nil {
@@ -169,9 +169,9 @@ func (s *Store) removeObservations(tx *gorm.DB, b bound, _ uint64) (int64, uint6
 	return done.RowsAffected, b.high, done.Error
 }
 
-// removePayloads empties payloads. An empty one looks like any other, and to find the others would be to read them all:
-// so a mark tells how far it has been done.
-func removePayloads(tx *gorm.DB, b bound, from uint64) (int64, uint64, error) {
+// removePayloads empties payloads, and notes with each when. To find those that are left would be to read them all, so a
+// mark tells how far it has been done.
+func (s *Store) removePayloads(tx *gorm.DB, b bound, from uint64) (int64, uint64, error) {
 	if from == 0 {
 		var mark retentionRow
 		if err := tx.Where("name = ?", b.name).Limit(1).Find(&mark).Error; err != nil {
@@ -186,7 +186,7 @@ func removePayloads(tx *gorm.DB, b bound, from uint64) (int64, uint64, error) {
 		return 0, 0, err
 	}
 	done := tx.Model(&recordRow{}).Where("id IN ? AND received_at < ? AND payload <> ?", ids, b.before, []byte{}).
-		UpdateColumn("payload", []byte{})
+		UpdateColumns(map[string]any{"payload": []byte{}, "payload_pruned_at": schema.Micros(s.now())})
 	if done.Error != nil {
 		return 0, 0, done.Error
 	}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -57,6 +58,9 @@ func TestRetentionForgetsByAgeAndByCount(t *testing.T) {
 				if got := s.countRows(t, "observations"); got != c.observations || int(payloads) != c.payloads {
 					t.Errorf("left: %d observations and %d payloads, want %d and %d", got, payloads, c.observations, c.payloads)
 				}
+				if got := pruned(t, s); got != n-c.payloads {
+					t.Errorf("%d payloads are said to be pruned, want %d", got, n-c.payloads)
+				}
 				if got := s.countRows(t, "records"); got != n {
 					t.Errorf("%d records are left of %d", got, n)
 				}
@@ -64,6 +68,24 @@ func TestRetentionForgetsByAgeAndByCount(t *testing.T) {
 			})
 		})
 	}
+}
+
+// pruned counts the records that say so of their payloads.
+func pruned(t *testing.T, s *Store) (n int) {
+	t.Helper()
+	var ids []uint64
+	if err := s.db.Model(&recordRow{}).Pluck("id", &ids).Error; err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range ids {
+		switch payload, err := s.Payload(t.Context(), id); {
+		case errors.Is(err, schema.ErrPayloadPruned):
+			n++
+		case err != nil || len(payload) == 0:
+			t.Errorf("payload of record %d: %q, %v", id, payload, err)
+		}
+	}
+	return n
 }
 
 func TestRetentionGoesOnAsTimePassesAndOffersComeIn(t *testing.T) {
