@@ -193,6 +193,9 @@ func accessFlags(flags *pflag.FlagSet, prefix string) {
 	bind(flags, prefix+"rate", "stats.rate")
 	flags.StringSlice(prefix+"trusted", nil, "address or network of a proxy whose X-Forwarded-For is believed")
 	bind(flags, prefix+"trusted", "stats.trusted")
+	flags.StringSlice(prefix+"origins", nil,
+		"origin, like https://dash.example, whose pages may read answers and connect; * for all")
+	bind(flags, prefix+"origins", "stats.origins")
 	flags.Bool(prefix+"access-log", false, "log a line for each request")
 	bind(flags, prefix+"access-log", "stats.access_log")
 }

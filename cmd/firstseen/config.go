@@ -36,7 +36,6 @@ type Config struct {
 	Stats      StatsConfig     `koanf:"stats"`
 	Gateway    GatewayConfig   `koanf:"gateway"`
 	Import     ImportConfig    `koanf:"import"`
-	Mock       bool            `koanf:"mock"` // of up: a made-up chain instead of nodes
 
 	Chains map[string]ChainConfig `koanf:"chains"` // by chain id
 }
@@ -115,6 +114,7 @@ type StatsConfig struct {
 	Rate      float64  `koanf:"rate"`   // requests a second of one caller; 0: no limit
 	Burst     int      `koanf:"burst"`  // requests at once; 0: twice the rate
 	Trusted   []string `koanf:"trusted"`
+	Origins   []string `koanf:"origins"` // whose pages may read answers and connect
 	AccessLog bool     `koanf:"access_log"`
 }
 
