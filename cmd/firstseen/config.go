@@ -36,6 +36,7 @@ type Config struct {
 	Stats      StatsConfig     `koanf:"stats"`
 	Gateway    GatewayConfig   `koanf:"gateway"`
 	Import     ImportConfig    `koanf:"import"`
+	Mock       bool            `koanf:"mock"` // of up: a made-up chain instead of nodes
 
 	Chains map[string]ChainConfig `koanf:"chains"` // by chain id
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/firstseen/firstseen/internal/feed"
 	"github.com/firstseen/firstseen/internal/health"
 	"github.com/firstseen/firstseen/internal/lifecycle"
+	"github.com/firstseen/firstseen/internal/mock"
 	"github.com/firstseen/firstseen/internal/presence"
 	"github.com/firstseen/firstseen/internal/store"
 	"github.com/firstseen/firstseen/server"
@@ -234,6 +235,26 @@ func (p *parts) addStats(ctx context.Context, s *store.Store, board presence.Boa
 	}
 	p.group.Add("stats", 10*time.Second, api.Run)
 	p.listening("stats", api.Addr())
+	return nil
+}
+
+// addMock puts a node of a made-up chain in place of the configured ones. Made-up blocks belong into no database that
+// outlives the process.
+func (p *parts) addMock(ctx context.Context) error {
+	switch p.config.DB {
+	case defaults().DB:
+		p.config.DB = "memory"
+	case "memory":
+	default:
+		return usagef("--mock makes blocks up, which do not belong into %s: leave --db out, or use --db memory", redact(p.config.DB))
+	}
+	node, err := mock.New(ctx, mock.Options{Log: p.component("mock")})
+	if err != nil {
+		return err
+	}
+	p.config.Client.Node, p.config.Client.Start = []string{"mock=http://" + node.Addr().String()}, client.StartEarliest
+	p.group.Add("mock", 5*time.Second, node.Run)
+	p.log.WithField("addr", node.Addr().String()).Warn("the blocks shown are made up")
 	return nil
 }
 
