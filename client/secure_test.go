@@ -226,7 +226,7 @@ func TestTheKeyIsNotSaidWhereNobodyVerifiedTheServer(t *testing.T) {
 		}()
 		return ln.Addr().String()
 	}
-	clear, err := net.Dial("tcp", listen(nil))
+	open, err := net.Dial("tcp", listen(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,7 +234,7 @@ func TestTheKeyIsNotSaidWhereNobodyVerifiedTheServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, conn := range []net.Conn{clear, blind} {
+	for _, conn := range []net.Conn{open, blind} {
 		_, err := openRelay(t.Context(), conn, wire.Hello{Observer: "watcher", Token: key.Reveal()})
 		if err == nil || !strings.Contains(err.Error(), "whose certificate was verified") {
 			t.Error(err)
