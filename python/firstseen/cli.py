@@ -6,13 +6,18 @@ import asyncio
 import logging
 import signal
 import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
-from firstseen import __version__, config, wire
+from firstseen import __version__, config, follow, link, templates, wire
 from firstseen.config import Duration, option
 from firstseen.database import Database, DatabaseError
+from firstseen.node import Node
 from firstseen.server import Options, Server
+from firstseen.spool import Spool, SpoolError
 from firstseen.store import Store
 
 
@@ -111,3 +116,64 @@ async def _serve(server: Server) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await server.run(stop)
+
+
+@main.command()
+@option("--node", "client.node", default=("http://127.0.0.1:8545",), multiple=True, help="URL of a node, or name=URL")
+@option("--server", "client.server", default=("127.0.0.1:9999",), multiple=True, help="host:port of a server")
+@option("--bare", "client.bare", default=False, is_flag=True, help="speak to an original server: no acknowledgements")
+@option("--poll", "client.poll", default=1.0, type=Duration(), help="time between looks at the latest block")
+@option("--template", "client.template", default="block.html", type=click.Choice(list(templates.DEFAULTS)))
+@option("--receipts", "client.receipts", default="auto", type=click.Choice(["auto", "off"]))
+@option("--backfill", "client.backfill", default=10_000, type=click.IntRange(1), help="most blocks to catch up with")
+@option("--name", "client.name", default="", help="name of this observer (default: the machine's)")
+@option("--spool", "client.spool", default="", help="file that keeps what is not delivered (default: in memory)")
+@option("--spool-bytes", "client.spool_bytes", default=1 << 30, type=click.IntRange(1), help="most bytes in the spool")
+@option("--start", "client.start", default="tip", help="where to begin an unknown chain: tip, earliest, or a height")
+@option("--start-over", "client.start_over", default=False, is_flag=True, help="begin at --start in any case")
+@option("--drain", "client.drain", default=5.0, type=Duration(), help="time to deliver what is left at the end")
+@click.option("--host", hidden=True)
+@click.option("--port", hidden=True, type=int)
+@click.option("--wait", hidden=True, type=float)
+def client(
+    node: Sequence[str], server: Sequence[str], bare: bool, poll: float, template: str, receipts: str, backfill: int,
+    name: str, spool: str, spool_bytes: int, start: str, start_over: bool, drain: float, host: str | None,
+    port: int | None, wait: float | None,
+) -> None:  # fmt: skip
+    """Observe nodes and relay their blocks to servers."""
+    if host or port:
+        server = [f"{host or 'localhost'}:{port or 9999}"]
+    name = name or config.host_name()
+    nodes = [_node(i, text) for i, text in enumerate(node, 1)]
+    if not wire.valid_name(name) or not all(wire.valid_name(n.name) for n in nodes):
+        raise click.UsageError("names must be 1 to 64 of A-Z a-z 0-9 . _ -")
+    if start not in ("tip", "earliest") and not start.isdigit():
+        raise click.UsageError("--start must be tip, earliest or a height")
+    follows = follow.Options(
+        name, nodes, templates.DEFAULTS[template], wait or poll, receipts == "auto", backfill, start, start_over
+    )
+    delivers = link.Options(name, [config.address(s) for s in server], bare, drain)
+    try:
+        kept = Spool(Path(spool) if spool else None, spool_bytes)
+    except SpoolError as e:
+        raise click.ClickException(str(e)) from None
+    shared = follow.Shared()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: shared.stop.set())
+    follower = threading.Thread(target=follow.Follower(follows, kept, shared).run, name="follower", daemon=True)
+    linker = threading.Thread(target=link.Link(delivers, kept, shared).run, name="link", daemon=True)
+    follower.start()
+    linker.start()
+    shared.stop.wait()
+    kept.stop()
+    linker.join(drain + 5)
+    follower.join(1)
+    if shared.failed:
+        raise click.ClickException(shared.failed)
+
+
+def _node(number: int, text: str) -> Node:
+    """Read a URL, or name=URL."""
+    name, equals, url = text.partition("=")
+    named = equals and "/" not in name
+    return Node(name if named else f"node-{number}", url if named else text)

@@ -1,0 +1,122 @@
+"""The observer against a node that the test owns: conformance's, whose blocks it can change."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conformance.chain import Block, grow
+from conformance.node import node
+
+from firstseen import follow, templates, wire
+from firstseen.node import Node, NodeError
+from firstseen.spool import Spool, SpoolError
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def following(url: str, spool: Spool, **options: object) -> Iterator[follow.Shared]:
+    shared = follow.Shared()
+    shared.welcomed.set()
+    template = templates.DEFAULTS["block.txt"]
+    o = follow.Options("alice", [Node("n1", url)], template, 0.02, **{"start": "0", **options})  # type: ignore[arg-type]
+    thread = threading.Thread(target=follow.Follower(o, spool, shared).run)
+    thread.start()
+    try:
+        yield shared
+    finally:
+        shared.stop.set()
+        spool.stop()
+        thread.join()
+    assert not shared.failed
+
+
+def hashes(spool: Spool) -> list[str]:
+    return [wire.parse_data(e.content)[0].hash for e in spool.after(0, 10_000)]
+
+
+def test_every_block_and_the_branch_of_a_reorganisation() -> None:
+    blocks = grow(8)
+    live = list(blocks[:6])
+    with node(live) as url, following(url, spool := Spool(None, 1 << 20)) as shared:
+        eventually(lambda: len(hashes(spool)) == 6)
+        live.append(blocks[6])
+        eventually(lambda: len(hashes(spool)) == 7)
+        branch = [Block(4, blocks[3].hash, b"other")]
+        for n in range(5, 9):
+            branch.append(Block(n, branch[-1].hash, b"other"))
+        live[4:] = branch
+        eventually(lambda: len(hashes(spool)) == 12)
+        assert hashes(spool) == [b.hash for b in blocks[:7] + branch]
+        eventually(lambda: branch[-1].hash.encode() in shared.report)
+        origins = [wire.parse_data(e.content)[0].origin for e in spool.after(0, 100)]
+        assert origins[5] == origins[6] == origins[-1] == "head"
+        assert set(origins[:5]) == {"backfill"}
+        wire.parse_status(shared.report)
+
+
+def test_the_next_process_goes_on_where_the_last_one_ended(tmp_path: Path) -> None:
+    blocks, path = grow(9), tmp_path / "spool"
+    live = list(blocks[:4])
+    with node(live) as url:
+        first = Spool(path, 1 << 20)
+        with following(url, first):
+            eventually(lambda: len(hashes(first)) == 4)
+        first.done(first.after(0, 2))
+        first.bury(first.after(0, 1)[0], "data", "no")
+        first.close()
+        live += blocks[4:]
+        second = Spool(path, 1 << 20)
+        with following(url, second):
+            eventually(lambda: len(hashes(second)) == 7)
+        assert hashes(second) == [b.hash for b in blocks[3:]]
+        with pytest.raises(SpoolError):
+            second.claim("bob", 1)
+
+
+def test_a_full_spool_makes_the_chain_wait() -> None:
+    live = grow(9)
+    with node(live) as url, following(url, spool := Spool(None, 5000)):
+        eventually(lambda: len(hashes(spool)) == 2)
+        seen = hashes(spool)
+        assert len(seen) == 2
+        while len(seen) < 10:
+            spool.done(spool.after(0, 1))
+            eventually(lambda: hashes(spool)[-1] not in seen)
+            seen.append(hashes(spool)[-1])
+        assert seen == [b.hash for b in live]
+
+
+def test_too_many_blocks_behind_are_a_gap_that_is_told() -> None:
+    live = grow(9)
+    with node(live) as url, following(url, spool := Spool(None, 1 << 20), backfill=3) as shared:
+        eventually(lambda: bool(shared.report))
+        assert hashes(spool) == [b.hash for b in live[7:]]
+        (gap,) = wire.parse_status(shared.report)["gaps"]
+        assert (gap["from"], gap["to"]) == (0, 6)
+
+
+def test_what_a_node_says_is_computed_again() -> None:
+    class Liar(Block):
+        def json(self) -> dict[str, object]:
+            return super().json() | {"gasLimit": "0x1"}
+
+    with node([Block(0), Liar(1, Block(0).hash)]) as url:
+        n = Node("liar", url)
+        assert n.chain_id() == 1
+        n.chain = 1
+        assert n.by_number(0).head.hash == Block(0).hash
+        with pytest.raises(NodeError, match="the header gives"):
+            n.head()
+        with pytest.raises(NodeError, match="no such method"):
+            n.call("admin_peers")
+    with pytest.raises(NodeError):
+        n.head()
