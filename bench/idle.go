@@ -11,14 +11,19 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/firstseen/firstseen/netstring"
+	"github.com/firstseen/firstseen/schema"
 )
 
 const idleConns = 10_000
 
-// idle tells what so many connections that say nothing cost a server's process: its live memory and what of it is
-// resident. The kernel's share, the sockets, is not in it.
+// idle tells what so many connections that say nothing, after they have sent one frame, cost a server's process: its live
+// memory and what of it is resident. The kernel's share, the sockets, is not in it.
 func idle(ctx context.Context, s servers, n int) error {
 	fmt.Printf("\n%d idle connections to a server\n", n)
+	b, err := mine(0, schema.Hash{})
+	if err != nil {
+		return err
+	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(w, "mode\tlive bytes each\tresident bytes each")
 	for _, mode := range []struct {
@@ -30,7 +35,7 @@ func idle(ctx context.Context, s servers, n int) error {
 			if err != nil {
 				return nil, err
 			}
-			return o.nc, nil
+			return o.nc, o.once(b)
 		}},
 		{"bare", func(ctx context.Context, addr string, i int) (net.Conn, error) {
 			nc, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
@@ -84,7 +89,7 @@ func idling(ctx context.Context, s servers, n int, join func(context.Context, st
 			return 0, 0, err
 		}
 		if after.Conns == n {
-			time.Sleep(500 * time.Millisecond) // first frames of the last ones
+			time.Sleep(2 * time.Second) // first frames of the last ones, and until the server takes them for idle
 			after, err = srv.used()
 			return (after.Live - before.Live) / int64(n), (after.RSS - before.RSS) / int64(n), err
 		}

@@ -124,6 +124,15 @@ func (o *observer) welcomed() error {
 	return err
 }
 
+// once sends one block and waits for its ack.
+func (o *observer) once(b block) error {
+	_, err := o.nc.Write(b.frame)
+	if err == nil {
+		_, err = o.acked()
+	}
+	return err
+}
+
 // relay sends the blocks within the window and returns how long each ack took, from before the write of its frame.
 func (o *observer) relay(list []block) ([]time.Duration, error) {
 	sent := make(chan time.Time, window)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
 )
 
 // Why a byte was refused. Each arrives inside a *SyntaxError; ask with errors.Is.
@@ -58,10 +59,17 @@ func NewDecoder(r io.Reader, limit int) *Decoder {
 // Wait blocks until at least one byte of the next frame is there, or the stream ends or fails, with the same errors
 // as Next. A reader that bounds the time of a begun frame sets that deadline between Wait and Next. Wait ends the
 // validity of the content returned last.
+//
+// A deadline of the reader that passes between frames (os.ErrDeadlineExceeded) is the one error that is not final:
+// nothing is lost by it, and Wait may be called again.
 func (d *Decoder) Wait() error {
 	if d.err == nil && d.pos == d.end {
 		d.idle()
 		d.fill()
+	}
+	if err := d.err; d.pos == d.end && errors.Is(err, os.ErrDeadlineExceeded) {
+		d.err = nil
+		return err
 	}
 	return d.err
 }
@@ -69,7 +77,7 @@ func (d *Decoder) Wait() error {
 // Next returns the content of the next frame. It is valid until the next call of Next or Wait: its memory is then used
 // again, also by other decoders, so whoever keeps it copies it.
 //
-// Errors are final. io.EOF, unwrapped, means that the stream ended between frames; io.ErrUnexpectedEOF (by errors.Is)
+// Errors are final, but for the one that Wait names. io.EOF, unwrapped, means that the stream ended between frames; io.ErrUnexpectedEOF (by errors.Is)
 // that it ended inside one; *SyntaxError that the peer broke the format or the maximum. Any other error is the
 // reader's, wrapped with the offset at which it came.
 func (d *Decoder) Next() ([]byte, error) {

@@ -208,8 +208,7 @@ func (r *relay) cut(why *wire.Fatal) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.cutFor = why
-	r.in.stop(time.Now())
-	r.giveUp()
+	r.in.stop(time.Now()) // also a frame that waits for room in the store
 }
 
 // wasCut returns why, nil if it was not.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/firstseen/firstseen/schema"
@@ -10,28 +11,54 @@ import (
 // bareContentType is what is known of a payload that comes without a word about itself.
 const bareContentType = "application/octet-stream"
 
-// serveBare stores every frame as a payload. It never writes: not an ack, not an error. ctx ends when the time for bare
-// connections to end by themselves is over.
-func (c *conn) serveBare(ctx context.Context, first []byte) {
+// bare is a connection in bare mode: every frame is a payload. It never writes: not an ack, not an error.
+type bare struct {
+	*conn
+	ctx context.Context //nolint:containedctx // ends when the time to end by itself is over; frames come on many goroutines
+}
+
+var errEmpty = errors.New("frame is empty")
+
+func newBare(ctx context.Context, c *conn) bare {
 	c.becomeBare()
 	c.in.patience(0) // a client may send one payload an hour; TCP keepalive finds the dead ones
-	content := first
-	for {
-		if len(content) == 0 {
-			c.refuseBare("empty", "frame is empty")
-			return
-		}
-		if err := c.offerBare(ctx, content); err != nil {
-			c.log().WithError(err).Warn("bare payload not stored, connection closed")
-			return
-		}
-		var err error
-		if content, err = c.next(); err != nil {
-			c.endBare(err)
-			return
-		}
+	c.srv.metrics.modes.WithLabelValues("bare").Inc()
+	return bare{c, ctx}
+}
+
+// frame implements mode.
+func (b bare) frame(content []byte) error {
+	if len(content) == 0 {
+		return errEmpty
+	}
+	return b.offerBare(b.ctx, content)
+}
+
+// rest implements mode.
+func (bare) rest() {}
+
+// end implements mode.
+func (b bare) end(err error) {
+	defer b.srv.metrics.modes.WithLabelValues("bare").Dec()
+	var unstored *unstored
+	switch {
+	case errors.Is(err, errEmpty):
+		b.refuseBare("empty", err.Error())
+	case errors.As(err, &unstored):
+		b.log().WithError(err).Warn("bare payload not stored, connection closed")
+	default:
+		b.endBare(err)
 	}
 }
+
+// unstored is an offer that the store did not take.
+type unstored struct {
+	key schema.Key
+	err error
+}
+
+func (e *unstored) Error() string { return fmt.Sprintf("offer payload %s: %v", e.key, e.err) }
+func (e *unstored) Unwrap() error { return e.err }
 
 func (c *conn) offerBare(ctx context.Context, content []byte) error {
 	m, size := c.srv.metrics, len(content)
@@ -56,7 +83,7 @@ func (c *conn) offerBare(ctx context.Context, content []byte) error {
 	})
 	if err != nil {
 		settled(schema.Unsettled)
-		return fmt.Errorf("offer payload %s: %w", offer.Key, err)
+		return &unstored{offer.Key, err}
 	}
 	return nil
 }

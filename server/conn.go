@@ -17,7 +17,8 @@ import (
 	"github.com/firstseen/firstseen/netstring"
 )
 
-// conn is one connection, until its end served by the goroutine that runs serve.
+// conn is one connection. One goroutine at a time has it: one that hears what is said, or, while nothing is, one that
+// does nothing but wait, which costs half as much memory. Each starts the other when its time has come, and ends.
 type conn struct {
 	srv  *Server
 	raw  net.Conn  // the socket
@@ -25,6 +26,7 @@ type conn struct {
 	nc   net.Conn  // either of them, what frames go through
 	in   *inbox
 	dec  *netstring.Decoder
+	mode mode           // nil while undecided
 	peer netip.AddrPort // the client's, whoever brought it; IPv4 even where the socket is IPv6; changed under mu
 
 	mu       sync.Mutex // guards what follows: draining arrives from Run's goroutine
@@ -39,7 +41,7 @@ func newConn(s *Server, raw net.Conn, config *tls.Config) *conn {
 		c.tls = tls.Server(raw, config)
 		c.nc = tlsConn{c.tls}
 	}
-	c.in = &inbox{nc: c.nc, from: origin(c.peer.Addr()), places: s.strangers, halt: make(chan struct{})}
+	c.in = &inbox{nc: c.nc, from: origin(c.peer.Addr()), places: s.strangers}
 	c.dec = netstring.NewDecoder(c.in, wire.MaxFrame)
 	return c
 }
@@ -59,31 +61,106 @@ func addrPort(a net.Addr) netip.AddrPort {
 // remote is the client's address as records keep it.
 func (c *conn) remote() string { return c.peer.Addr().String() }
 
-// serve reads the connection to its end and closes it. The contexts end when the time to drain each mode is over.
-func (c *conn) serve(relayCtx, bareCtx context.Context) {
-	defer c.nc.Close()
-	defer c.in.release()
-	if !c.enter(bareCtx) {
+// mode is what becomes of frames once the first one has told.
+type mode interface {
+	// frame takes a frame's content, which is valid until it returns. After an error there are no more.
+	frame(content []byte) error
+	// rest gives back memory that is not needed until the next frame.
+	rest()
+	// end says farewell to the client after an error of frame or next.
+	end(err error)
+}
+
+// limits are the contexts that end when the time to drain each mode is over.
+type limits struct{ relay, bare context.Context }
+
+// serve takes the connection from its first byte to its end, when it is closed and forgotten. It returns when the
+// connection begins to doze.
+func (c *conn) serve(l *limits) {
+	if !c.enter(l.bare) {
+		c.over()
 		return
 	}
 	c.in.patience(c.srv.firstFrame())
-	first, err := c.next()
-	switch {
-	case err != nil:
-		c.endBare(err)
-	case wire.IsHello(first):
-		c.srv.metrics.decided("relay", func() { c.serveRelay(relayCtx, first) })
-	case !c.mayBare():
-		c.refuseBareMode()
-	default:
-		c.srv.metrics.decided("bare", func() { c.serveBare(bareCtx, first) })
+	c.hear(l)
+}
+
+// hear takes what is said until nothing more comes: for now, or ever.
+func (c *conn) hear(l *limits) {
+	for {
+		content, err := c.next()
+		switch {
+		case errors.Is(err, errQuiet):
+			if c.mode != nil {
+				c.mode.rest()
+			}
+			go c.doze(l)
+			return
+		case err == nil && c.mode == nil:
+			err = c.decide(l, content)
+		case err == nil:
+			err = c.mode.frame(content)
+		}
+		if err != nil {
+			c.leave(err)
+			return
+		}
 	}
 }
 
-// next returns the content of the next frame, valid until it is called again.
+// doze waits until something is said, or it is too late for that.
+func (c *conn) doze(l *limits) {
+	c.in.doze()
+	go c.hear(l)
+}
+
+// decide finds out the mode by the first frame.
+func (c *conn) decide(l *limits, first []byte) error {
+	switch {
+	case wire.IsHello(first):
+		r := newRelay(l.relay, c)
+		c.mode = r
+		return r.open(first)
+	case !c.mayBare():
+		return errNoBare
+	default:
+		c.mode = newBare(l.bare, c)
+		return c.mode.frame(first)
+	}
+}
+
+func (c *conn) leave(err error) {
+	defer c.over()
+	switch {
+	case c.mode != nil:
+		c.mode.end(err)
+	case errors.Is(err, errNoBare):
+		c.refuseBareMode()
+	default:
+		c.endBare(err)
+	}
+}
+
+// over closes and forgets the connection.
+func (c *conn) over() {
+	c.in.release()
+	c.nc.Close()
+	c.srv.remove(c)
+}
+
+// Why a goroutine lets go of a connection besides its end.
+var (
+	errQuiet  = errors.New("nothing is said")
+	errNoBare = errors.New("bare mode is off for this address")
+)
+
+// next returns the content of the next frame, valid until it is called again. After errQuiet it may be called again.
 func (c *conn) next() ([]byte, error) {
 	c.in.between()
 	if err := c.dec.Wait(); err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) && c.in.rest() {
+			return nil, errQuiet
+		}
 		return nil, err
 	}
 	c.in.begin()

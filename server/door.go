@@ -163,7 +163,7 @@ func (c *conn) askProxy() error {
 		c.peer, c.in.from = peer, origin(peer.Addr())
 		c.mu.Unlock()
 	}
-	return c.in.arm() // which knows whether this server drains
+	return c.in.lift() // which knows whether this server drains
 }
 
 // noEOF is for an end where something was promised.

@@ -86,13 +86,13 @@ func TestEveryWayToEndLosesNoAck(t *testing.T) {
 		leave  func(r *rig, l *leaver, i int)
 		last   string
 	}{
-		{"bye", 180, 0, func(_ *rig, l *leaver, _ int) { l.send("B") }, ""},
+		{"bye", 187, 0, func(_ *rig, l *leaver, _ int) { l.send("B") }, ""},
 		{"bye, then more", 130, 0, func(_ *rig, l *leaver, _ int) { l.send("B"); l.raw(unread) }, ""},
 		{"half-close without bye", 130, 0, func(_ *rig, l *leaver, _ int) { l.finish() }, ""},
 		{"frame of an unknown type", 130, 0, func(_ *rig, l *leaver, _ int) { l.send("X"); l.raw(unread) }, "Estop protocol "},
 		{"lost count", 100, 0, func(_ *rig, l *leaver, _ int) { l.raw("12;" + unread) }, "Estop protocol "},
 		{"frame too large", 100, 0, func(_ *rig, l *leaver, _ int) { l.raw("9999999:" + unread) }, "Estop size "},
-		{"window full", 10, 0, overfill, "Estop protocol window"},
+		{"window full", 3, 0, overfill, "Estop protocol window"},
 		{"the server drains, the client leaves", 120, time.Minute, leaveAtG, ""},
 		{"the server drains, the client stays", 100, time.Second, stayAtG, "Eretry busy "},
 	} {

@@ -3,6 +3,7 @@ package server
 import (
 	"net"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/firstseen/firstseen/netstring"
@@ -31,16 +32,23 @@ func TestIdleConnectionsAreCheap(t *testing.T) {
 				}
 			}
 			eventually(t, "all modes decided", func() bool { return r.metric("mode_connections", mode) == n })
+			eventually(t, "every connection is left to a goroutine that only waits", func() bool { return dozing() == n })
 			each := (memory() - before) / n
 			t.Logf("%d bytes per idle %s connection, both ends", each, mode)
-			if each > 16<<10 {
-				t.Errorf("%d bytes per idle %s connection, at most 16 KiB", each, mode)
+			if each > 8<<10 {
+				t.Errorf("%d bytes per idle %s connection, at most 8 KiB", each, mode)
 			}
 			for _, nc := range conns {
 				nc.Close()
 			}
 		})
 	}
+}
+
+// dozing counts the goroutines that wait in doze.
+func dozing() int {
+	stacks := make([]byte, 4<<20)
+	return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "server.(*inbox).doze(")
 }
 
 // memory returns the bytes in use by live heap objects and goroutine stacks.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/netip"
@@ -19,19 +20,22 @@ import (
 // the number of connections.
 type inbox struct {
 	nc     net.Conn
-	from   netip.Addr    // see origin
-	places *places       // for large frames; shared with others. Only the reading goroutine uses it, as what follows
-	halt   chan struct{} // closed when the end has come
+	from   netip.Addr // see origin
+	places *places    // for large frames; shared with others. Only the reading goroutine uses it, as what follows
 
 	got     int     // bytes read since the frame began
 	holding *places // where a place is held; nil: none is
 	lap     lap     // of the holding
+	woken   error   // how doze ended
+	first   [1]byte // what it read,
+	dozed   bool    // if it did
 
 	mu    sync.Mutex    // guards what follows and orders SetReadDeadline calls
+	frame bool          // one has begun and not ended
+	since time.Time     // when it began or, between frames, when the one before ended
 	idle  time.Duration // how long to wait for a frame's first byte; 0: for ever
-	begun time.Time     // when the current frame began; zero between frames
 	end   time.Time     // after this nothing is read; zero: no end
-	due   time.Time     // the deadline in force; zero: none
+	halt  chan struct{} // closed when the end has come; nil while nobody needs it
 	timer *time.Timer   // closes halt at the end; nil while there is none
 }
 
@@ -41,8 +45,17 @@ type lap struct {
 	got int       // bytes of the frame when it began
 }
 
-// Read implements io.Reader.
+// Read implements io.Reader. Between frames it gives up after quietAfter with os.ErrDeadlineExceeded, and may be called
+// again unless expired.
 func (in *inbox) Read(p []byte) (int, error) {
+	if in.dozed {
+		in.dozed = false
+		return copy(p, in.first[:]), nil
+	}
+	if err := in.woken; err != nil {
+		in.woken = nil
+		return 0, err
+	}
 	if err := in.place(); err != nil {
 		return 0, err
 	}
@@ -50,15 +63,36 @@ func (in *inbox) Read(p []byte) (int, error) {
 		if in.inTheWay() {
 			return 0, os.ErrDeadlineExceeded
 		}
-		if err := in.arm(); err != nil {
+		frame, err := in.arm()
+		if err != nil {
 			return 0, err
 		}
 		n, err := in.nc.Read(p)
 		in.got += n
-		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || in.expired() {
+		if n > 0 || !frame || !errors.Is(err, os.ErrDeadlineExceeded) || in.expired() {
 			return n, err
 		}
 	}
+}
+
+// doze is a Read between frames for a goroutine that does nothing else: it waits for one byte, or an error, which the
+// next Reads return. It calls nothing but the socket, so that a fresh goroutine's stack, of 2 KiB, need not grow.
+func (in *inbox) doze() {
+	n, err := in.nc.Read(in.first[:])
+	in.dozed, in.woken = n > 0, err
+}
+
+// rest prepares for doze and gives back what it can do without. It returns false if the deadline in force has passed.
+func (in *inbox) rest() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.late() || in.nc.SetReadDeadline(in.due()) != nil {
+		return false
+	}
+	if in.timer == nil {
+		in.halt = nil
+	}
+	return true
 }
 
 // place waits for a place if the frame has become large. The wait is not held against the client.
@@ -67,14 +101,14 @@ func (in *inbox) place() error {
 		return nil
 	}
 	began := time.Now()
-	if !in.places.take(in.from, in.halt) {
+	if !in.places.take(in.from, in.halted()) {
 		return os.ErrDeadlineExceeded
 	}
 	in.holding = in.places
 	in.lap = lap{time.Now().Add(lapTime), in.got}
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.begun = in.begun.Add(time.Since(began))
+	in.since = in.since.Add(time.Since(began))
 	return nil
 }
 
@@ -91,26 +125,47 @@ func (in *inbox) inTheWay() bool {
 	return false
 }
 
-// arm sets the deadline of the next read: the one in force, or the end of the lap.
-func (in *inbox) arm() error {
+// arm sets the deadline of the next read: the one in force, or an earlier look at how things stand. It tells whether a
+// frame has begun.
+func (in *inbox) arm() (frame bool, err error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.due = time.Time{}
-	switch {
-	case !in.begun.IsZero():
-		in.due = in.begun.Add(wire.FrameTimeout)
-	case in.idle > 0:
-		in.due = time.Now().Add(in.idle)
+	look := in.lap.end
+	if !in.frame {
+		look = time.Now().Add(quietAfter)
 	}
-	in.due = earlier(in.due, in.end)
-	return in.nc.SetReadDeadline(earlier(in.due, in.lap.end))
+	return in.frame, in.nc.SetReadDeadline(earlier(in.due(), look))
 }
 
-// expired tells whether a read that timed out did so at the deadline in force, and not only at the end of a lap.
+// lift takes back a deadline that was set past the inbox.
+func (in *inbox) lift() error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.nc.SetReadDeadline(in.due())
+}
+
+// due is the deadline in force; zero: none. The caller holds mu.
+func (in *inbox) due() (t time.Time) {
+	switch {
+	case in.frame:
+		t = in.since.Add(wire.FrameTimeout)
+	case in.idle > 0:
+		t = in.since.Add(in.idle)
+	}
+	return earlier(t, in.end)
+}
+
+// late tells whether it has passed. The caller holds mu.
+func (in *inbox) late() bool {
+	due := in.due()
+	return !due.IsZero() && !time.Now().Before(due)
+}
+
+// expired is late for those who do not hold mu.
 func (in *inbox) expired() bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	return in.lap.end.IsZero() || !in.due.IsZero() && !time.Now().Before(in.due)
+	return in.late()
 }
 
 // earlier returns the earlier of two deadlines, of which zero means none.
@@ -121,19 +176,28 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// patience sets how long to wait for a frame's first byte; 0 means for ever.
+// patience sets how long to wait for a frame's first byte, from now on; 0 means for ever.
 func (in *inbox) patience(d time.Duration) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.idle = d
+	in.idle, in.since = d, time.Now()
 }
 
 // begin and between mark where frames begin and end.
-func (in *inbox) begin() { in.mark(time.Now()) }
+func (in *inbox) begin() { in.mark(true) }
 
 func (in *inbox) between() {
 	in.vacate()
-	in.mark(time.Time{})
+	in.mark(false)
+}
+
+func (in *inbox) mark(frame bool) {
+	in.got = 0
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.frame != frame { // else it is the same wait, taken up again
+		in.frame, in.since = frame, time.Now()
+	}
 }
 
 // vacate gives the place back, if one is held.
@@ -144,13 +208,6 @@ func (in *inbox) vacate() {
 	}
 }
 
-func (in *inbox) mark(t time.Time) {
-	in.got = 0
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	in.begun = t
-}
-
 // stop ends all reading at t, also a Read that waits now. It does not fail when the socket is closed already.
 func (in *inbox) stop(t time.Time) {
 	in.mu.Lock()
@@ -159,15 +216,24 @@ func (in *inbox) stop(t time.Time) {
 		return
 	}
 	in.end = t
-	in.due = earlier(in.due, in.end)
-	in.nc.SetReadDeadline(in.due) //nolint:errcheck // a closed socket has nothing to stop
+	in.nc.SetReadDeadline(in.due()) //nolint:errcheck // a closed socket has nothing to stop
 	if in.timer == nil {
-		in.timer = time.AfterFunc(time.Until(t), func() { close(in.halt) })
+		in.timer = time.AfterFunc(time.Until(t), func() { close(in.halted()) })
 		return
 	}
 	if in.timer.Stop() {
 		in.timer.Reset(time.Until(t))
 	}
+}
+
+// halted returns a channel that is closed when the end has come.
+func (in *inbox) halted() chan struct{} {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.halt == nil {
+		in.halt = make(chan struct{})
+	}
+	return in.halt
 }
 
 // release gives back what the inbox holds once nothing is read through it any more.
@@ -191,5 +257,28 @@ func (in *inbox) stopped() bool {
 func (in *inbox) inFrame() bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	return !in.begun.IsZero()
+	return in.frame
 }
+
+// reading is a context that ends when nothing more is read from a connection: whoever waits for room in the store with
+// the connection's frame need wait no longer. One made by package context would outweigh the rest of an idle connection.
+type reading struct{ halt <-chan struct{} }
+
+// Deadline implements context.Context.
+func (reading) Deadline() (t time.Time, ok bool) { return t, false }
+
+// Done implements context.Context.
+func (r reading) Done() <-chan struct{} { return r.halt }
+
+// Err implements context.Context.
+func (r reading) Err() error {
+	select {
+	case <-r.halt:
+		return context.Canceled
+	default:
+		return nil
+	}
+}
+
+// Value implements context.Context.
+func (reading) Value(any) any { return nil }

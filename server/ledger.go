@@ -97,6 +97,13 @@ func (l *ledger) shrink() {
 	}
 }
 
+// rest gives back all room if nothing is outstanding.
+func (l *ledger) rest() {
+	if l.outstanding() == 0 {
+		l.open, l.head = nil, 0
+	}
+}
+
 func flagOf(o schema.Outcome) byte {
 	if o == schema.First {
 		return wire.FlagFirst

@@ -69,14 +69,6 @@ func newMetrics(reg prometheus.Registerer, server string) (*metrics, error) {
 	return m, nil
 }
 
-// decided counts the connection among those of its mode while serve runs.
-func (m *metrics) decided(mode string, serve func()) {
-	g := m.modes.WithLabelValues(mode)
-	g.Inc()
-	defer g.Dec()
-	serve()
-}
-
 func (m *metrics) frame(mode, kind string, size int) {
 	m.frames.WithLabelValues(mode, kind).Inc()
 	m.bytes.WithLabelValues(mode).Add(float64(size))

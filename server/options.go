@@ -86,6 +86,7 @@ const (
 	bareLingerTime   = 10 * time.Second // of reading on behind a bad frame, bare mode
 	lingerBytes      = 64 << 20         // of reading on, at most, in either mode
 	crowdedFirst     = 10 * time.Second // FirstFrame while there are more than MaxConns connections
+	quietAfter       = time.Second      // without a word, until a connection is left to a goroutine that only waits
 	largeFrame       = 32 << 10         // bytes from which on a frame waits for a place
 	mostConns        = 1 << 20          // more than any machine holds
 	handshakeTime    = 10 * time.Second // for TLS

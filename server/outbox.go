@@ -160,6 +160,13 @@ func (o *outbox) settle(n uint64, outcome schema.Outcome, refusal *wire.Refusal)
 	}
 }
 
+// rest gives back what the ledger keeps ready for the next burst.
+func (o *outbox) rest() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ledger.rest()
+}
+
 // lose notes that some frame will never be settled. It stays open, and so do those behind it. It returns false if that
 // is known already.
 func (o *outbox) lose() bool {

@@ -127,6 +127,9 @@ func TestLargeFramesWaitForAPlace(t *testing.T) {
 			}
 		}
 		sending.Wait()
+		synctest.Wait()
+		r.srv.sessions.mu.Lock()
+		defer r.srv.sessions.mu.Unlock()
 		if got := r.metric("settlements_total"); got != 3 || r.srv.sessions.free != 1 {
 			t.Errorf("%v settled, %d places free; want 3 and 1", got, r.srv.sessions.free)
 		}

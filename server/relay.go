@@ -24,9 +24,9 @@ type relay struct {
 	hello   wire.Hello
 	session string
 
-	identity identity           // how the observer proved its name; set before the W
-	giveUp   context.CancelFunc // ends waiting for room in the store
-	cutFor   *wire.Fatal        // why it was cut, if it was; guarded by conn.mu
+	identity identity        // how the observer proved its name; set before the W
+	ctx      context.Context //nolint:containedctx // ends with the time to leave; frames come on many goroutines
+	cutFor   *wire.Fatal     // why it was cut, if it was; guarded by conn.mu
 
 	reportsFail bool // the last report was not taken; so that only changes are logged
 }
@@ -38,22 +38,33 @@ func (r *relay) log() logrus.FieldLogger {
 // errBye is the orderly end: the client has nothing more to say.
 var errBye = errors.New("bye")
 
-// serveRelay answers the HELLO, reads to the end and closes the connection without losing what was written. ctx ends
-// when the client's time to leave is over.
-func (c *conn) serveRelay(ctx context.Context, first []byte) {
-	ctx, giveUp := context.WithCancel(ctx)
-	defer giveUp()
-	r := &relay{conn: c, session: newSession(), giveUp: giveUp}
+// newRelay makes a session of a connection whose first frame is a HELLO. ctx ends when the client's time to leave is over.
+func newRelay(ctx context.Context, c *conn) *relay {
+	r := &relay{conn: c, session: newSession(), ctx: ctx}
 	r.out.nc = c.nc
 	r.out.stop = func() { c.in.stop(time.Now()) }
-	crowd := c.srv.relays.Add(1)
-	err := r.welcome(ctx, first, crowd)
+	c.srv.metrics.modes.WithLabelValues("relay").Inc()
+	return r
+}
+
+// open answers the HELLO.
+func (r *relay) open(first []byte) error {
+	crowd := r.srv.relays.Add(1)
+	err := r.welcome(r.ctx, first, crowd)
 	if err == nil {
-		c.in.patience(wire.DeadAfter)
-		err = r.read(ctx)
+		r.in.patience(wire.DeadAfter)
 	}
-	c.srv.relays.Add(-1) // before the farewell: those sent away do not stand in the way of others
+	return err
+}
+
+// rest implements mode.
+func (r *relay) rest() { r.out.rest() }
+
+// end implements mode: it closes the session without losing what was written.
+func (r *relay) end(err error) {
+	r.srv.relays.Add(-1) // before the farewell: those sent away do not stand in the way of others
 	r.finish(err)
+	r.srv.metrics.modes.WithLabelValues("relay").Dec()
 }
 
 func newSession() string {
@@ -117,20 +128,8 @@ func fatalOf(err error) *wire.Fatal {
 	return &wire.Fatal{Code: wire.CodeProtocol, Text: err.Error()}
 }
 
-// read takes frames until there are no more. Its error is errBye, a *wire.Fatal, or one of next.
-func (r *relay) read(ctx context.Context) error {
-	for {
-		content, err := r.next()
-		if err == nil {
-			err = r.frame(ctx, content)
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-func (r *relay) frame(ctx context.Context, content []byte) error {
+// frame implements mode. Its error is errBye or a *wire.Fatal.
+func (r *relay) frame(content []byte) error {
 	kind, ok := kinds[wire.Type(content)]
 	if !ok {
 		kind = "unknown"
@@ -138,9 +137,9 @@ func (r *relay) frame(ctx context.Context, content []byte) error {
 	r.srv.metrics.frame("relay", kind, len(content))
 	switch wire.Type(content) {
 	case wire.TypeData:
-		return r.data(ctx, content)
+		return r.data(content)
 	case wire.TypeStatus:
-		return r.status(ctx, content)
+		return r.status(r.ctx, content)
 	case wire.TypePong:
 		return asFatal(wire.ParseBare(content, wire.TypePong))
 	case wire.TypeBye:
@@ -169,7 +168,7 @@ func asFatal(err error) error {
 
 // data takes one observation: into the window, through the checks, to the store. What fails a check is refused, and the
 // connection goes on.
-func (r *relay) data(ctx context.Context, content []byte) error {
+func (r *relay) data(content []byte) error {
 	n, ok := r.out.admit(len(content))
 	if !ok {
 		r.srv.metrics.refused.WithLabelValues("window").Inc()
@@ -182,7 +181,7 @@ func (r *relay) data(ctx context.Context, content []byte) error {
 	}
 	r.srv.print.line(r.peer, offer.Payload)
 	settled := r.srv.metrics.offered("relay", len(content))
-	err = r.srv.opt.Store.Offer(ctx, offer, func(s schema.Settlement) {
+	err = r.srv.opt.Store.Offer(reading{r.in.halted()}, offer, func(s schema.Settlement) {
 		settled(s.Outcome)
 		r.settle(n, offer.Key, s)
 	})

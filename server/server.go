@@ -118,7 +118,8 @@ func (s *Server) Run(ctx context.Context) error {
 	guard.Go(func() { s.guard(guarding) })
 
 	s.state.Store(stateServing)
-	err := s.acceptAll(ctx, func(c *conn) { c.serve(relayCtx, bareCtx) })
+	served := &limits{relayCtx, bareCtx}
+	err := s.acceptAll(ctx, func(c *conn) { c.serve(served) })
 	s.drain(endRelay, endBare)
 	endGuard()
 	guard.Wait()
@@ -199,14 +200,11 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// handle serves one connection, which holds a slot, on a goroutine of its own, which drain waits for.
+// handle serves one connection, which holds a slot, on goroutines of its own until it is removed. Drain waits for that.
 func (s *Server) handle(c *conn, serve func(*conn)) {
 	s.add(c)
-	s.wg.Go(func() {
-		defer func() { <-s.slots }()
-		defer s.remove(c)
-		serve(c)
-	})
+	s.wg.Add(1)
+	go serve(c)
 }
 
 func (s *Server) add(c *conn) {
@@ -220,7 +218,10 @@ func (s *Server) add(c *conn) {
 	}
 }
 
+// remove is the last that a connection's goroutine does.
 func (s *Server) remove(c *conn) {
+	defer s.wg.Done()
+	defer func() { <-s.slots }()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
