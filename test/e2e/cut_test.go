@@ -79,6 +79,7 @@ func TestConnectionsAreCutAtEachByteOfAFrame(t *testing.T) {
 	})
 	s.mine(1)
 	s.rests()
+	leaks := server.watchLeaks()
 
 	type cut struct {
 		kind  byte
@@ -104,4 +105,34 @@ func TestConnectionsAreCutAtEachByteOfAFrame(t *testing.T) {
 		}
 	}
 	s.rests()
+	leaks()
+}
+
+// watchLeaks returns a check that the process has no more goroutines and open files than now, but for a few that come
+// and go.
+func (a *actor) watchLeaks() (check func()) {
+	a.scene.t.Helper()
+	const few = 10
+	look := func() (figures [2]float64, err error) {
+		for i, name := range []string{"go_goroutines", "process_open_fds"} {
+			if figures[i], err = a.metric(name); err != nil {
+				return figures, err
+			}
+		}
+		return figures, nil
+	}
+	before, err := look()
+	if err != nil {
+		a.scene.t.Fatal(err)
+	}
+	return func() {
+		a.scene.t.Helper()
+		eventually(a.scene.t, time.Minute, func() error {
+			now, err := look()
+			if err == nil && (now[0] > before[0]+few || now[1] > before[1]+few) {
+				err = fmt.Errorf("%v goroutines and files, %v before", now, before)
+			}
+			return err
+		})
+	}
 }

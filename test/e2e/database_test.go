@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"errors"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/firstseen/firstseen/internal/faults"
 )
@@ -40,10 +42,19 @@ func TestTheDatabaseIsKilledAndFrozen(t *testing.T) {
 	a.says("store cannot commit")
 	a.says("store commits again")
 
+	before := a.count("store cannot commit")
 	m.signal(syscall.SIGSTOP)
 	s.mine(5)
 	a.ready(false)
 	b.ready(false)
+	if accepting() { // until the driver gives up, and nobody knows what became of the COMMIT
+		eventually(t, time.Minute, func() error {
+			if a.count("store cannot commit") == before {
+				return errors.New("the driver waits still")
+			}
+			return nil
+		})
+	}
 	m.signal(syscall.SIGCONT)
 	s.rests()
 }

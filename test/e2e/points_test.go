@@ -15,11 +15,14 @@ import (
 // ingest is how the transaction that stores blocks begins.
 const ingest = "INSERT INTO records"
 
-// deadly plants a fault in the way of a commit: the process is killed, and what was on its way there is lost.
+// deadly plants a fault in the way of a commit: what was on its way is lost with the session, and the process, if there
+// is one, killed.
 func deadly(p *faults.MySQLProxy, at faults.CommitPoint, victim *actor) <-chan struct{} {
 	done := make(chan struct{})
 	p.Catch(at, ingest, func() bool {
-		victim.kill()
+		if victim != nil {
+			victim.kill()
+		}
 		close(done)
 		return false
 	})
@@ -64,6 +67,8 @@ func TestKilledAtEachPointFromOfferToAck(t *testing.T) {
 		plant  func(victim *actor) <-chan struct{}
 		stored bool // with the victim dead, the block is there
 	}{
+		{"nobody, but a COMMIT is lost", nil, func(v *actor) <-chan struct{} { return deadly(proxy, faults.BeforeCommit, v) }, true},
+		{"nobody, but the answer to a COMMIT is lost", nil, func(v *actor) <-chan struct{} { return deadly(proxy, faults.AfterCommit, v) }, true},
 		{"server before COMMIT", server, func(v *actor) <-chan struct{} { return deadly(proxy, faults.BeforeCommit, v) }, false},
 		{"server between COMMIT and its answer", server, func(v *actor) <-chan struct{} { return deadly(proxy, faults.AfterCommit, v) }, true},
 		{"server with its ack on the way", server,
@@ -78,6 +83,7 @@ func TestKilledAtEachPointFromOfferToAck(t *testing.T) {
 			}, true},
 	} {
 		t.Log(point.name)
+		s.told("keeper", "forgetful") // so that the next commit, frame and ack are about the next block
 		happened := point.plant(point.victim)
 		s.mine(1)
 		happens(t, happened)
@@ -90,7 +96,9 @@ func TestKilledAtEachPointFromOfferToAck(t *testing.T) {
 			s.lacks([]schema.Key{head.Key()})
 		}
 		s.mine(2)
-		point.victim.restart()
+		if point.victim != nil {
+			point.victim.restart()
+		}
 		s.rests()
 	}
 	server.recorder.Gate(nil)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -49,7 +50,11 @@ type scene struct {
 func newScene(t *testing.T, n network, dsn string) *scene {
 	t.Helper()
 	t.Cleanup(func() { _ = n.Close() })
-	s := &scene{t: t, net: n, safe: safeDepth, final: finalDepth, chronicle: invariants.NewChronicle(n.URLs()[0]), dsn: dsn}
+	truth := n.URLs()[0]
+	if n, ok := n.(*devnet.Net); ok {
+		truth = n.Truth().URL()
+	}
+	s := &scene{t: t, net: n, safe: safeDepth, final: finalDepth, chronicle: invariants.NewChronicle(truth), dsn: dsn}
 	driver, source := "mysql", dsn
 	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
 		driver, source = "sqlite", "file:"+path+"?_pragma=busy_timeout(10000)"
@@ -137,12 +142,15 @@ func (a *actor) restart() {
 func (a *actor) says(text string) {
 	a.scene.t.Helper()
 	eventually(a.scene.t, time.Minute, func() error {
-		if !strings.Contains(a.log.String(), text) {
+		if a.count(text) == 0 {
 			return fmt.Errorf("%s has not logged %q", a.args[0], text)
 		}
 		return nil
 	})
 }
+
+// count tells how often the process has logged a text.
+func (a *actor) count(text string) int { return strings.Count(a.log.String(), text) }
 
 // ready waits until the process says that it is, or is not, ready.
 func (a *actor) ready(want bool) {
@@ -155,6 +163,20 @@ func (a *actor) ready(want bool) {
 		}
 		return err
 	})
+}
+
+// metric is a figure of the process that has no labels.
+func (a *actor) metric(name string) (float64, error) {
+	_, body, err := fetch(a.scene.t.Context(), "http://"+a.addr(a.scene.t, "admin")+"/metrics")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(body)) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			return strconv.ParseFloat(strings.TrimSpace(value), 64)
+		}
+	}
+	return 0, fmt.Errorf("no metric %s", name)
 }
 
 // delivers waits until the observer has no block left that was not acked.
@@ -247,28 +269,43 @@ func (s *scene) lacks(keys []schema.Key) {
 
 // acked lists the blocks of which a server said that they are stored.
 func (s *scene) acked() map[schema.Key]bool {
-	keys := map[schema.Key]bool{}
-	for _, r := range s.recorders {
-		for _, e := range r.Exchanges() {
-			for _, key := range e.Offers[:len(e.Outcomes)] {
-				keys[key] = true
-			}
-		}
-	}
-	return keys
+	return s.passed(func(e invariants.Exchange) []schema.Key { return e.Offers[:len(e.Outcomes)] })
 }
 
 // offered lists the blocks that observers sent.
 func (s *scene) offered() map[schema.Key]bool {
-	keys := map[schema.Key]bool{}
+	return s.passed(func(e invariants.Exchange) []schema.Key { return e.Offers })
+}
+
+func (s *scene) passed(keys func(invariants.Exchange) []schema.Key) map[schema.Key]bool {
+	out := map[schema.Key]bool{}
 	for _, r := range s.recorders {
 		for _, e := range r.Exchanges() {
-			for _, key := range e.Offers {
-				keys[key] = true
+			for _, key := range keys(e) {
+				out[key] = true
 			}
 		}
 	}
-	return keys
+	return out
+}
+
+// told waits until each of the observers was told that the head is stored.
+func (s *scene) told(observers ...string) {
+	s.t.Helper()
+	head := s.net.Head().Hash.Key()
+	for _, name := range observers {
+		eventually(s.t, time.Minute, func() error {
+			if !s.passed(func(e invariants.Exchange) []schema.Key {
+				if e.Observer != name {
+					return nil
+				}
+				return e.Offers[:len(e.Outcomes)]
+			})[head] {
+				return fmt.Errorf("%s was not told of block %s", name, head)
+			}
+			return nil
+		})
+	}
 }
 
 // behindMySQL puts a proxy between the servers and their database and returns the DSN that leads through it.

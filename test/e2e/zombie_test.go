@@ -3,7 +3,6 @@ package e2e
 import (
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/firstseen/firstseen/internal/faults"
 	"github.com/firstseen/firstseen/internal/testenv"
@@ -16,7 +15,7 @@ func TestAZombieHoldsNobodyUp(t *testing.T) {
 	s := newScene(t, newDevnet(t, 2), testenv.MySQL(t))
 	proxy, dsn := behindMySQL(t, s.dsn)
 	a, b := s.server("server-a", dsn), s.server("server-b", s.dsn)
-	s.observer("alice", s.net.URLs()[0], []string{a.recorder.Addr()})
+	alice := s.observer("alice", s.net.URLs()[0], []string{a.recorder.Addr()})
 	s.observer("bob", s.net.URLs()[1], []string{b.recorder.Addr()})
 	s.mine(3)
 	s.rests()
@@ -35,8 +34,8 @@ func TestAZombieHoldsNobodyUp(t *testing.T) {
 	happens(t, stopped)
 	s.mine(3)
 	s.has(s.net.Head().Hash)
-	if accepting() { // long enough for its observer to give it up
-		time.Sleep(30 * time.Second)
+	if accepting() {
+		alice.says("server silent")
 	}
 	close(awake)
 	_ = a.cmd.Process.Signal(syscall.SIGCONT)
