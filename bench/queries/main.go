@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/pprof"
 	"syscall"
 	"time"
 )
@@ -27,6 +28,7 @@ type options struct {
 	rounds   int
 	dsn      string
 	seedOnly bool
+	profile  string
 }
 
 func main() {
@@ -38,6 +40,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 3, "how often each contender is asked; the medians are told")
 	flag.StringVar(&o.dsn, "dsn", "", "database, as go-sql-driver names it; default a new one, which is dropped at the end")
 	flag.BoolVar(&o.seedOnly, "seed", false, "only fill the database named by -dsn")
+	flag.StringVar(&o.profile, "cpuprofile", "", "file for a profile of this process, the API and its clients, while it is measured")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -68,6 +71,17 @@ func run(ctx context.Context, o options) error {
 			return err
 		}
 		o.dsn = dsn
+	}
+	if o.profile != "" {
+		f, err := os.Create(o.profile)
+		if err != nil {
+			return fmt.Errorf("profile: %w", err)
+		}
+		defer func() { _ = f.Close() }()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return fmt.Errorf("profile: %w", err)
+		}
+		defer pprof.StopCPUProfile()
 	}
 	return measure(ctx, o)
 }

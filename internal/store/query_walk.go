@@ -13,8 +13,9 @@ const (
 	// walkRows is how many rows one request may look at for conditions that no index serves. What it has not found by
 	// then is left to the next request, which goes on from there: a rare thing costs more requests, never a long one.
 	walkRows = 20_000
-	// firstStride is how many rows are looked at first, for each row that is wanted; dense conditions need no more.
-	firstStride = 16
+	// firstStride is how many rows are looked at first, for each row that is wanted: to find where they end reads the index
+	// only, and what is dense is found long before.
+	firstStride = 100
 )
 
 // condition is SQL with its arguments.
