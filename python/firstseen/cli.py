@@ -18,6 +18,7 @@ from firstseen.database import Database, DatabaseError
 from firstseen.node import Node
 from firstseen.server import Options, Server
 from firstseen.spool import Spool, SpoolError
+from firstseen.stats import HTTP, Stats
 from firstseen.store import Store
 
 
@@ -177,3 +178,23 @@ def _node(number: int, text: str) -> Node:
     name, equals, url = text.partition("=")
     named = equals and "/" not in name
     return Node(name if named else f"node-{number}", url if named else text)
+
+
+@main.command()
+@option("--listen", "stats.listen", default="127.0.0.1:8080", help="host:port to listen on")
+@option(
+    "--db", "db", default="sqlite:firstseen.db", help="sqlite:///path/to/file or mysql://user:password@host:port/db"
+)
+def stats(listen: str, db: str) -> None:
+    """Serve /_cat and /v1/stats."""
+    database = open_database(db)
+    try:
+        http = HTTP(config.address(listen), Stats(database))
+    except OSError as e:
+        raise click.ClickException(f"listen on {listen}: {e}") from None
+    logging.getLogger("firstseen").info("listening component=stats addr=%s:%d", *http.server_address[:2])
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: threading.Thread(target=http.shutdown).start())
+    http.serve_forever()
+    http.server_close()
+    database.close()
