@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 
@@ -81,7 +82,7 @@ func (a *API) catHash(w http.ResponseWriter, r *http.Request) {
 	if errors.Is(err, schema.ErrPayloadPruned) {
 		w.Header().Set("Content-Type", textType)
 		w.WriteHeader(http.StatusGone)
-		_, _ = w.Write([]byte(err.Error() + "\n"))
+		_, _ = io.WriteString(w, schema.ErrPayloadPruned.Error()+"\n")
 		return
 	}
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/firstseen/firstseen/internal/presence"
+	"github.com/firstseen/firstseen/schema"
 )
 
 // contract checks answers against the OpenAPI document and remembers which documented ones it has seen.
@@ -130,6 +131,7 @@ func TestEveryDocumentedAnswerKeepsToTheDocument(t *testing.T) {
 	c.check(s, payload, "/v1/records/"+key+"/payload", 200)
 	c.check(s, payload, "/v1/records/"+key+"/payload?chain=x", 400)
 	c.check(s, payload, "/v1/records/nothing/payload", 404)
+	c.check(serve(t, Options{Store: prunedStore{w.store}}), payload, "/v1/records/"+key+"/payload", 410)
 	c.lists(s, empty)
 	sample := samples()
 	for pattern, path := range sample {
@@ -138,6 +140,16 @@ func TestEveryDocumentedAnswerKeepsToTheDocument(t *testing.T) {
 		}
 		c.check(failing, pattern, path, 500)
 		c.check(hanging, pattern, path, 503)
+	}
+	r := &ring{}
+	observing := r.mint(t, schema.ScopeObserve)
+	closed := serve(t, Options{Store: w.store, Access: Access{Mode: AccessKeys, Keys: r}})
+	spent := serve(t, Options{Store: w.store, Access: Access{Rate: 1e-6, Burst: 1}})
+	spent.get("/v1/connections")
+	for pattern, path := range sample {
+		c.check(closed, pattern, path, 401)
+		c.check(closed, pattern, path, 403, "Authorization", "Bearer "+observing.Reveal())
+		c.check(spent, pattern, path, 429)
 	}
 	// Every operation may be asked to wait for a height.
 	for pattern, path := range sample {

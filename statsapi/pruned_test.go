@@ -1,6 +1,7 @@
 package statsapi
 
 import (
+	"context"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,11 @@ import (
 	"github.com/firstseen/firstseen/internal/store"
 	"github.com/firstseen/firstseen/schema"
 )
+
+// prunedStore has lost all payloads to retention.
+type prunedStore struct{ Store }
+
+func (prunedStore) Payload(context.Context, uint64) ([]byte, error) { return nil, schema.ErrPayloadPruned }
 
 // A payload that retention has taken is gone, which is not the same as one that was empty.
 func TestPrunedPayloadIsGone(t *testing.T) {
