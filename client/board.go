@@ -95,13 +95,11 @@ func (b *board) gap(g schema.Gap) {
 	signal(b.changed)
 }
 
-// halt notes that the chain cannot be followed, and tells whether that is new.
-func (b *board) halt(why string) bool {
+// halt notes that the chain cannot be followed.
+func (b *board) halt(why string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	is := b.halted != ""
 	b.halted = why
-	return !is
 }
 
 // standing is a copy of what Ready and Stats ask for.

@@ -8,16 +8,18 @@ import (
 	"time"
 
 	"github.com/firstseen/firstseen/internal/nodepool"
+	"github.com/firstseen/firstseen/internal/spool"
 )
 
 // Client is one observer of one chain. It is made by New and run once.
 type Client struct {
 	o     Options
 	nodes *nodepool.Pool
-	box   box
 	board *board
 	tally *tally
-	meet  *meeting
+
+	mu  sync.Mutex // guards the rest
+	box box        // another one after damage
 }
 
 // New validates the options, opens the spool if there is one, and registers the metrics. It connects to nothing yet.
@@ -53,13 +55,7 @@ func assemble(o Options, box box) (*Client, error) {
 		return nil, fmt.Errorf("client: %w", err)
 	}
 	now := time.Now()
-	c := &Client{o: o, nodes: nodes, box: box, board: newBoard(now), tally: newTally(now), meet: newMeeting()}
-	if began { // what waits can be delivered before any node answers
-		c.meet.name(at.chain)
-	}
-	if o.Bare {
-		c.meet.welcome(nil) // such a server says nothing, so there is nothing to wait for
-	}
+	c := &Client{o: o, nodes: nodes, box: box, board: newBoard(now), tally: newTally(now)}
 	if o.Registerer != nil {
 		if err := o.Registerer.Register(newCollector(c)); err != nil {
 			return nil, fmt.Errorf("client metrics: %w", err)
@@ -75,48 +71,97 @@ func assemble(o Options, box box) (*Client, error) {
 // Trouble with nodes and servers is waited out, never returned. The one error is a server's final word: E stop, such as
 // for a token that is not accepted.
 func (c *Client) Run(ctx context.Context) error {
+	pooling, stop := context.WithCancel(ctx)
+	var pool sync.WaitGroup
+	pool.Go(func() { _ = c.nodes.Run(pooling) }) // only ever ends with the context
+	err := c.relay(ctx)
+	for errors.Is(err, spool.ErrDamaged) && ctx.Err() == nil {
+		if err = c.replace(); err == nil {
+			err = c.relay(ctx)
+		}
+	}
+	stop()
+	pool.Wait()
+	c.tellWaiting()
+	return errors.Join(err, c.outbox().Close())
+}
+
+// relay follows and delivers until ctx ends, a server says stop, or the spool turns out to be damaged.
+func (c *Client) relay(ctx context.Context) error {
+	box, meet := c.outbox(), c.meeting()
 	following, stop := context.WithCancel(ctx)
 	defer stop()
 	followed := make(chan struct{})
-	go func() {
-		defer close(followed)
-		var both sync.WaitGroup
-		both.Go(func() { _ = c.nodes.Run(following) }) // only ever ends with the context
-		both.Go(func() { c.follower().run(following) })
-		both.Wait()
-	}()
+	f := &follower{o: c.o, log: c.o.Log, nodes: c.nodes, box: box, board: c.board, tally: c.tally, meet: meet}
+	go func() { defer close(followed); f.run(following) }()
 	// The link drains only after the follower has added its last block.
 	linking, drain := context.WithCancel(context.WithoutCancel(ctx))
 	defer drain()
 	linked := make(chan error, 1)
-	go func() { linked <- newLink(c.o, c.box, c.board, c.tally, c.meet, c.nodes).run(linking) }()
+	go func() { linked <- newLink(c.o, box, c.board, c.tally, meet, c.nodes).run(linking) }()
 
-	var err error
+	var damage error
 	select {
-	case err = <-linked:
+	case err := <-linked:
 		stop()
 		<-followed
+		return err
+	case <-box.Damaged():
+		damage = spool.ErrDamaged
+		stop()
 	case <-ctx.Done():
-		<-followed
-		drain()
-		err = <-linked
 	}
-	if n, _, _ := c.box.Depth(); n > 0 {
-		log := c.o.Log.WithField("blocks", n)
-		switch {
-		case c.o.Spool != "":
-			log.Info("not delivered yet: kept in the spool")
-		case c.o.Bare:
-			log.Warn("not delivered and given up: without a spool, bare mode has no memory of what was sent")
-		default:
-			log.Warn("not delivered: the next run reads them from the chain again")
-		}
-	}
-	return errors.Join(err, c.box.Close())
+	<-followed
+	drain()
+	return errors.Join(damage, <-linked)
 }
 
-func (c *Client) follower() *follower {
-	return &follower{o: c.o, log: c.o.Log, nodes: c.nodes, box: c.box, board: c.board, tally: c.tally, meet: c.meet}
+// replace opens the spool again, which puts a damaged file aside: what waited in it is read from the chain once more.
+func (c *Client) replace() error {
+	_ = c.outbox().Close() // what it could not write is among what is read again
+	box, err := newBox(c.o)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.box = box
+	return nil
+}
+
+// meeting is a new one, as far as is known what it is about.
+func (c *Client) meeting() *meeting {
+	m := newMeeting()
+	if at, began := c.outbox().Begun(); began { // what waits can be delivered before any node answers
+		m.name(at.chain)
+	}
+	if c.o.Bare {
+		m.welcome(nil) // such a server says nothing, so there is nothing to wait for
+	}
+	return m
+}
+
+func (c *Client) outbox() box {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.box
+}
+
+// tellWaiting logs what is not delivered at the end.
+func (c *Client) tellWaiting() {
+	n, _, _ := c.outbox().Depth()
+	if n == 0 {
+		return
+	}
+	log := c.o.Log.WithField("blocks", n)
+	switch {
+	case c.o.Spool != "":
+		log.Info("not delivered yet: kept in the spool")
+	case c.o.Bare:
+		log.Warn("not delivered and given up: without a spool, bare mode has no memory of what was sent")
+	default:
+		log.Warn("not delivered: the next run reads them from the chain again")
+	}
 }
 
 // Cordon keeps a node from being used until Uncordon; it is still probed. The error says that no node has that name.

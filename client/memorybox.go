@@ -148,5 +148,8 @@ func (b *memoryBox) Letters() []Letter {
 // Ready implements box: memory does not fail.
 func (b *memoryBox) Ready() error { return nil }
 
+// Damaged implements box: never.
+func (b *memoryBox) Damaged() <-chan struct{} { return nil }
+
 // Close implements box.
 func (b *memoryBox) Close() error { return nil }

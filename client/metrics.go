@@ -75,14 +75,14 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	count(c.connections, c.client.tally.read().failures, "failed")
 	count(c.fulls, s.OutboxFull)
 	gauge(c.letters, float64(len(s.DeadLetters)))
-	if b, ok := c.client.box.(spoolBox); ok {
+	if b, ok := c.client.outbox().(spoolBox); ok {
 		n := b.Counts()
 		count(c.commits, n.Commits)
 		out <- prometheus.MustNewConstMetric(c.commitTime, prometheus.CounterValue, n.Seconds)
 		count(c.commitFailures, n.Failures)
 	}
 	gauge(c.connected, boolean(s.Server != ""))
-	entries, bytes, _ := c.client.box.Depth()
+	entries, bytes, _ := c.client.outbox().Depth()
 	gauge(c.waiting, float64(entries))
 	gauge(c.waitingBytes, float64(bytes))
 	if s.Head != nil {

@@ -58,6 +58,8 @@ type box interface {
 	Begun() (b begun, ok bool)
 	// Letters returns what no server would take, oldest first, as far as it is kept.
 	Letters() []Letter
+	// Damaged is closed once what waits cannot be read any more: the box is to be replaced.
+	Damaged() <-chan struct{}
 	// Ready returns why nothing can be taken in although there is room.
 	Ready() error
 	Close() error

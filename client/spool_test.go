@@ -1,7 +1,9 @@
 package client
 
 import (
+	"bytes"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/firstseen/firstseen/internal/wire"
 	"github.com/firstseen/firstseen/schema"
 )
 
@@ -89,6 +92,44 @@ func TestDamagedSpoolGoesOnFromTheServersPosition(t *testing.T) {
 	s.wants(names("a", 10, 30)...)
 	if !c.log.has("spool is damaged") {
 		t.Error("not said")
+	}
+}
+
+// What waits goes bad on the disk while it is in use. It is put aside and read from the chain again, with no restart.
+func TestSpoolDamagedInUseIsReplaced(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "spool")
+	d := draw(t).line("a", 0, 20, "")
+	s := serveRelay(t, d)
+	s.has(10, "a10")
+	s.scripted(func(p *peer, frame []byte) bool { return wire.Type(frame) == wire.TypeData }) // never acks
+	c := spooled(t, d, s, path, nil)
+	wait(t, "blocks that wait", func() bool { return c.Stats().Sent == 10 })
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	content, err := io.ReadAll(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := range content {
+		if bytes.HasPrefix(content[at:], []byte("block 0x")) {
+			if _, err := f.WriteAt([]byte{'X'}, int64(at)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	s.scripted(func(p *peer, frame []byte) bool { return p.index == 0 && p.drop(nil) })
+	d.line("a", 21, 30, "a20") // the first frame of these ends the connection
+	c.at(d, "a30")
+	wait(t, "acks", func() bool { return c.Stats().First >= 20 })
+	if err := c.Ready(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if !c.log.has("put aside") || len(c.Stats().Gaps) != 0 {
+		t.Errorf("%+v", c.Stats().Gaps)
 	}
 }
 

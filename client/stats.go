@@ -53,7 +53,7 @@ func (c *Client) Stats() Stats {
 		Nodes: c.nodes.Views(), NodeFault: c.nodes.Failures(), Gaps: report.Gaps,
 		From: n.from, Observed: n.observed, LeftOut: n.leftOut, Last: n.last, Reorgs: n.reorgs, DeepestReorg: n.deepest,
 		NoReceipts: n.unknown, Server: n.connected, Connections: n.connects, Sent: n.sent, First: n.first,
-		Duplicate: n.duplicate, Refused: map[string]uint64{}, DeadLetters: c.box.Letters(),
+		Duplicate: n.duplicate, Refused: map[string]uint64{}, DeadLetters: c.outbox().Letters(),
 		OutboxFull: n.fulls, LastError: n.lastError,
 	}
 	if len(report.Heads) == 1 {
@@ -62,7 +62,7 @@ func (c *Client) Stats() Stats {
 	for code, count := range n.refused {
 		s.Refused[string(code)] = count
 	}
-	s.Waiting, _, _ = c.box.Depth()
+	s.Waiting, _, _ = c.outbox().Depth()
 	return s
 }
 
@@ -74,9 +74,9 @@ const patient = 15 * time.Second
 func (c *Client) Ready(context.Context) error {
 	now := time.Now()
 	b, n := c.board.state(), c.tally.read()
-	entries, _, oldest := c.box.Depth()
+	entries, _, oldest := c.outbox().Depth()
 	waits := now.Sub(oldest).Round(time.Second)
-	if err := c.box.Ready(); err != nil {
+	if err := c.outbox().Ready(); err != nil {
 		return err
 	}
 	switch {

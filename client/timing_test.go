@@ -280,14 +280,14 @@ func TestReadyNamesWhatStandsStill(t *testing.T) {
 		c.board.answered(time.Now())
 		c.board.reached(schema.Head{Chain: 7, Node: "n", Latest: schema.Point{Number: 1}})
 		want("")
-		if _, err := c.box.Append([]entry{{frame: []byte("x")}}); err != nil {
+		if _, err := c.outbox().Append([]entry{{frame: []byte("x")}}); err != nil {
 			t.Fatal(err)
 		}
 		want("")
 		time.Sleep(patient + time.Second)
 		c.board.answered(time.Now())
 		want("no server settled the oldest of 1 blocks in 16s")
-		c.box.Ack(1)
+		c.outbox().Ack(1)
 		want("")
 		c.board.halt("too deep")
 		want("chain is not followed: too deep")
