@@ -390,7 +390,7 @@ func TestPageOfTheAPINeedsNothingFromElsewhere(t *testing.T) {
 			t.Errorf("the page does not show %s", pattern)
 		}
 	}
-	if style := s.get("/docs.css"); style.StatusCode != http.StatusOK || !strings.HasPrefix(style.Header.Get("Content-Type"), "text/css") {
+	if style := s.get("/docs/style.css"); style.StatusCode != http.StatusOK || !strings.HasPrefix(style.Header.Get("Content-Type"), "text/css") {
 		t.Errorf("style: %d %v", style.StatusCode, style.Header)
 	}
 }

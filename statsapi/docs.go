@@ -45,7 +45,7 @@ func (a *API) routeDocs(r chi.Router) error {
 	}
 	serve("/openapi.json", documentType, policy, document)
 	serve("/docs", "text/html; charset=utf-8", docsPolicy, page)
-	serve("/docs.css", "text/css; charset=utf-8", policy, []byte(docsStyle))
+	serve("/docs/style.css", "text/css; charset=utf-8", policy, []byte(docsStyle))
 	return nil
 }
 

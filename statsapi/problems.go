@@ -82,7 +82,10 @@ func writeError(w http.ResponseWriter, err error) {
 func problems(r huma.Registry, codes ...int) map[string]*huma.Response {
 	schema := r.Schema(reflect.TypeFor[huma.ErrorModel](), true, "Problem")
 	out := map[string]*huma.Response{}
-	always := []int{http.StatusBadRequest, http.StatusInternalServerError, http.StatusServiceUnavailable}
+	always := []int{
+		http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests,
+		http.StatusInternalServerError, http.StatusServiceUnavailable,
+	}
 	for _, code := range append(codes, always...) {
 		out[strconv.Itoa(code)] = &huma.Response{
 			Description: http.StatusText(code),
