@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/firstseen/firstseen/internal/wire"
 	"github.com/firstseen/firstseen/schema"
 )
 
@@ -77,8 +78,13 @@ func (c *conn) offerBare(ctx context.Context, content []byte) error {
 	settled := m.offered("bare", size)
 	err := c.srv.opt.Store.Offer(ctx, offer, func(s schema.Settlement) {
 		settled(s.Outcome)
-		if s.Outcome == schema.Refused || s.Outcome == schema.Unsettled {
-			c.log().WithField("key", offer.Key).WithField("reason", s.Reason).Warn("bare payload " + s.Outcome.String())
+		switch s.Outcome {
+		case schema.Refused:
+			c.srv.refuse(Refusal{
+				Mode: "bare", Remote: c.peer.String(), Key: offer.Key, Bytes: size, Code: string(wire.CodeData), Reason: s.Reason,
+			})
+		case schema.Unsettled:
+			c.log().WithField("key", offer.Key).WithField("reason", s.Reason).Warn("bare payload unsettled")
 		}
 	})
 	if err != nil {

@@ -176,14 +176,14 @@ func (r *relay) data(content []byte) error {
 	}
 	offer, err := r.offerOf(content)
 	if err != nil {
-		r.refuse(n, err)
+		r.refuse(n, len(content), err)
 		return nil
 	}
 	r.srv.print.line(r.peer, offer.Payload)
 	settled := r.srv.metrics.offered("relay", len(content))
 	err = r.srv.opt.Store.Offer(reading{r.in.halted()}, offer, func(s schema.Settlement) {
 		settled(s.Outcome)
-		r.settle(n, offer.Key, s)
+		r.settle(n, len(content), offer, s)
 	})
 	if err != nil {
 		settled(schema.Unsettled)
@@ -195,15 +195,17 @@ func (r *relay) data(content []byte) error {
 }
 
 // settle passes the store's answer on to the client.
-func (r *relay) settle(n uint64, key schema.Key, s schema.Settlement) {
+func (r *relay) settle(n uint64, size int, o *schema.Offer, s schema.Settlement) {
 	switch s.Outcome {
 	case schema.Unsettled:
 		if r.out.lose() {
 			r.log().WithField("reason", s.Reason).Warn("the store left observations unsettled, observer sent away")
 		}
 	case schema.Refused:
-		r.log().WithFields(logrus.Fields{"key": key, "reason": s.Reason}).Warn("observation refused by the store")
-		r.srv.metrics.refused.WithLabelValues(string(wire.CodeData)).Inc()
+		r.srv.refuse(Refusal{
+			Mode: "relay", Remote: r.peer.String(), Observer: r.hello.Observer, Frame: n, Chain: o.Chain, Key: o.Key, Bytes: size,
+			Code: string(wire.CodeData), Reason: s.Reason,
+		})
 		r.out.settle(n, s.Outcome, &wire.Refusal{N: n, Code: wire.CodeData, Text: s.Reason})
 	default:
 		r.out.settle(n, s.Outcome, nil)
@@ -211,10 +213,12 @@ func (r *relay) settle(n uint64, key schema.Key, s schema.Settlement) {
 }
 
 // refuse settles a frame that failed a check, without the store.
-func (r *relay) refuse(n uint64, err error) {
+func (r *relay) refuse(n uint64, size int, err error) {
 	broken := fatalOf(err)
-	r.srv.metrics.refused.WithLabelValues(string(broken.Code)).Inc()
-	r.log().WithFields(logrus.Fields{"frame": n, "reason": broken.Text}).Warn("observation refused")
+	r.srv.refuse(Refusal{
+		Mode: "relay", Remote: r.peer.String(), Observer: r.hello.Observer, Frame: n, Bytes: size,
+		Code: string(broken.Code), Reason: broken.Text,
+	})
 	r.out.settle(n, schema.Refused, &wire.Refusal{N: n, Code: broken.Code, Text: broken.Text})
 }
 

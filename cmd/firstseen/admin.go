@@ -17,6 +17,7 @@ import (
 
 	"github.com/firstseen/firstseen/internal/health"
 	"github.com/firstseen/firstseen/internal/presence"
+	"github.com/firstseen/firstseen/server"
 )
 
 // admin serves /livez, /readyz, /metrics, pprof and what an operator may change, for one process, apart from its public
@@ -34,7 +35,8 @@ type adminOptions struct {
 	token    string   // what whoever changes something must show; empty: nobody may
 	nodes    cordoner // nil: this process holds no nodes
 
-	census func() presence.Census // nil: this process is no server
+	census   func() presence.Census  // nil: this process is no server
+	refusals func() []server.Refusal // likewise
 }
 
 // newAdmin binds the address.
@@ -63,6 +65,7 @@ func (o adminOptions) handler() http.Handler {
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	mux.Handle("GET "+refusalsPath, authenticated(o.token, tellRefusals(o.refusals)))
 	mux.HandleFunc("GET "+censusPath, tellCensus(o.token, o.census, time.Now))
 	mux.Handle("POST /v1/nodes/{name}/cordon", authenticated(o.token, turnNode(o.nodes, cordoner.Cordon, "cordoned")))
 	mux.Handle("POST /v1/nodes/{name}/uncordon", authenticated(o.token, turnNode(o.nodes, cordoner.Uncordon, "uncordoned")))

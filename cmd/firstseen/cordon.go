@@ -37,10 +37,12 @@ func turnNode(nodes cordoner, turn func(c cordoner, name string) error, done str
 	}
 }
 
-const aboutCordon = `Asks the process that holds the node, an observer or a gateway, on its admin port. The token is that process's
-admin_token: from the configuration file, FIRSTSEEN_ADMIN_TOKEN, or FIRSTSEEN_ADMIN_TOKEN_FILE naming a file that holds
-it. It travels in plain HTTP, so keep admin ports on loopback or a private network. A cordon lasts until it is undone or
-the process ends.`
+const aboutAdminToken = `The token is that process's admin_token: from the configuration file, FIRSTSEEN_ADMIN_TOKEN, or
+FIRSTSEEN_ADMIN_TOKEN_FILE naming a file that holds it. It travels in plain HTTP, so keep admin ports on loopback or a
+private network.`
+
+const aboutCordon = "Asks the process that holds the node, an observer or a gateway, on its admin port. " + aboutAdminToken +
+	" A\ncordon lasts until it is undone or the process ends."
 
 func cordonCommand(environ []string) *cobra.Command {
 	cmd := turnCommand("cordon", "Take a node out of use until it is uncordoned", environ)
@@ -90,7 +92,7 @@ func adminTarget(flags *pflag.FlagSet, environ []string) (Config, error) {
 		return Config{}, err
 	}
 	if _, port, err := net.SplitHostPort(c.Admin); err != nil || port == "" {
-		return Config{}, usagef("--admin %q: use host:port of the process that holds the node, as in 127.0.0.1:9090", c.Admin)
+		return Config{}, usagef("--admin %q: use host:port of the process to ask, as in 127.0.0.1:9090", c.Admin)
 	}
 	if c.AdminToken == "" {
 		return Config{}, usagef("no admin token: set FIRSTSEEN_ADMIN_TOKEN to that of the process at %s, or "+
@@ -101,26 +103,32 @@ func adminTarget(flags *pflag.FlagSet, environ []string) (Config, error) {
 
 // askAdmin posts to a path of the admin port and returns its answer.
 func askAdmin(ctx context.Context, c Config, path string) (string, error) {
+	body, err := callAdmin(ctx, c, http.MethodPost, path)
+	return shown(strings.TrimSpace(string(body))), err
+}
+
+// callAdmin asks the admin port with its token and returns the answer's body.
+func callAdmin(ctx context.Context, c Config, method, path string) ([]byte, error) {
+	const most = 1 << 20 // bytes of an answer
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	target := url.URL{Scheme: "http", Host: c.Admin, Path: path}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, method, target.String(), http.NoBody)
 	if err != nil {
-		return "", usagef("--admin: %v", err)
+		return nil, usagef("--admin: %v", err)
 	}
 	req.Header.Set("Authorization", "Bearer "+c.AdminToken)
 	resp, err := direct.Do(req)
 	if err != nil {
-		return "", fmt.Errorf("%w (the address is set by --admin)", err)
+		return nil, fmt.Errorf("%w (the address is set by --admin)", err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, most))
 	if err != nil {
-		return "", fmt.Errorf("read answer of %s: %w", c.Admin, err)
+		return nil, fmt.Errorf("read answer of %s: %w", c.Admin, err)
 	}
-	text := shown(strings.TrimSpace(string(body)))
 	if resp.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("%s answers %s: %s", c.Admin, resp.Status, text)
+		return nil, fmt.Errorf("%s answers %s: %s", c.Admin, resp.Status, shown(strings.TrimSpace(string(body))))
 	}
-	return text, nil
+	return body, nil
 }

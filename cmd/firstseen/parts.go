@@ -37,13 +37,14 @@ type parts struct {
 	registry *prometheus.Registry
 	group    lifecycle.Group
 	checks   []health.Check
-	nodes    cordoner               // set by who adds a pool of nodes; nil: this process holds none
-	beats    *presence.Publisher    // of the server; nil: none runs in this process
-	census   func() presence.Census // likewise
-	reader   *presence.Reader       // of all servers' beats; nil until somebody needs it
-	redis    redis.UniversalClient  // nil until dialRedis
-	hints    *feed.Hints            // nil: this process has nobody to tell of new events
-	opened   []io.Closer            // closed after the group has ended, last opened first
+	nodes    cordoner                // set by who adds a pool of nodes; nil: this process holds none
+	beats    *presence.Publisher     // of the server; nil: none runs in this process
+	census   func() presence.Census  // likewise
+	refusals func() []server.Refusal // likewise
+	reader   *presence.Reader        // of all servers' beats; nil until somebody needs it
+	redis    redis.UniversalClient   // nil until dialRedis
+	hints    *feed.Hints             // nil: this process has nobody to tell of new events
+	opened   []io.Closer             // closed after the group has ended, last opened first
 }
 
 // newParts loads and checks the configuration of cmd.
@@ -152,6 +153,7 @@ func (p *parts) addServer(s *store.Store, board presence.Board, out io.Writer) (
 		return nil, fmt.Errorf("%w (the address is set by --listen)", err)
 	}
 	beats.Listens(srv.Addr().String())
+	p.refusals = srv.Refusals
 	p.beats, p.census = beats, func() presence.Census {
 		census := srv.Census()
 		census.Boot = beats.Boot()
@@ -294,7 +296,8 @@ func (p *parts) addClient(servers []string) error {
 	p.nodes = observer
 	p.group.Add("backfill progress", time.Second, newBackfill(observer.Stats, p.log).Run)
 	p.group.Add("client", c.Drain+5*time.Second, observer.Run)
-	p.checks = append(p.checks, health.Check{Name: "client", Ready: observer.Ready})
+	p.checks = append(p.checks, health.Check{Name: "client", Ready: observer.Ready,
+		Degraded: func() string { return observer.Stats().Degraded() }})
 	return nil
 }
 
@@ -321,7 +324,7 @@ func (p *parts) addAdmin(ctx context.Context) error {
 	}
 	a, err := newAdmin(ctx, adminOptions{
 		addr: p.config.Admin, gatherer: p.registry, checks: p.checks, token: p.config.AdminToken, nodes: p.nodes,
-		census: p.census,
+		census: p.census, refusals: p.refusals,
 	})
 	if err != nil {
 		return err
