@@ -12,7 +12,7 @@ type collector struct {
 	client *Client
 
 	blocks, reorgs, receipts, frames, settled, refused, connections, fulls *prometheus.Desc
-	letters, commits, commitTime, commitFailures                           *prometheus.Desc
+	letters, gaps, halted, commits, commitTime, commitFailures             *prometheus.Desc
 	connected, waiting, waitingBytes, head                                 *prometheus.Desc
 }
 
@@ -31,6 +31,8 @@ func newCollector(c *Client) *collector {
 		connections:    desc("connections_total", "Connections to servers: made, and failed or not made.", "outcome"),
 		fulls:          desc("outbox_full_total", "How often the outbox took no more and reading the chain stopped."),
 		letters:        desc("dead_letters", "Blocks that no server will take, as kept for a look."),
+		gaps:           desc("gaps", "Gaps of heights that will not be delivered, as far as they are told apart."),
+		halted:         desc("halted", "1 while the chain is not followed, such as for a reorg too deep."),
 		commits:        desc("spool_commits_total", "Transactions on the spool."),
 		commitTime:     desc("spool_commit_seconds_total", "Time that these took."),
 		commitFailures: desc("spool_failures_total", "Transactions on the spool that failed, such as for a full disk."),
@@ -44,7 +46,7 @@ func newCollector(c *Client) *collector {
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{c.blocks, c.reorgs, c.receipts, c.frames, c.settled, c.refused,
-		c.connections, c.fulls, c.letters, c.commits, c.commitTime, c.commitFailures, c.connected, c.waiting, c.waitingBytes, c.head} {
+		c.connections, c.fulls, c.letters, c.gaps, c.halted, c.commits, c.commitTime, c.commitFailures, c.connected, c.waiting, c.waitingBytes, c.head} {
 		out <- d
 	}
 }
@@ -75,6 +77,8 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	count(c.connections, c.client.tally.read().failures, "failed")
 	count(c.fulls, s.OutboxFull)
 	gauge(c.letters, float64(len(s.DeadLetters)))
+	gauge(c.gaps, float64(len(s.Gaps)))
+	gauge(c.halted, boolean(s.Halted != ""))
 	if b, ok := c.client.outbox().(spoolBox); ok {
 		n := b.Counts()
 		count(c.commits, n.Commits)

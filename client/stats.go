@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/firstseen/firstseen/schema"
@@ -38,10 +39,29 @@ type Stats struct {
 	LastError   string            // why there is no connection, or was none the last time
 }
 
-// Degraded tells whether something needs an operator although the client goes on: blocks refused, left out or not
-// delivered.
-func (s Stats) Degraded() bool {
-	return len(s.Gaps) > 0 || len(s.Refused) > 0 || s.LeftOut > 0 || s.Halted != ""
+// Degraded says what needs an operator although the client goes on: blocks refused, left out or not delivered. It is
+// empty if nothing does.
+func (s Stats) Degraded() string {
+	var all []string
+	add := func(n int, what string) {
+		if n > 0 {
+			all = append(all, fmt.Sprintf("%d %s", n, what))
+		}
+	}
+	add(max(len(s.DeadLetters), s.refusals()), "blocks that no server takes, see dead letters")
+	add(len(s.Gaps), "gaps of heights that are not delivered")
+	if s.Halted != "" {
+		all = append(all, "chain is not followed: "+s.Halted)
+	}
+	return strings.Join(all, "; ")
+}
+
+// refusals counts the blocks refused in this run.
+func (s Stats) refusals() (n int) {
+	for _, count := range s.Refused {
+		n += int(count)
+	}
+	return n
 }
 
 // Stats returns the present figures. They are read one after the other, so a sum may be off by what happens meanwhile.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -14,6 +15,9 @@ import (
 type Check struct {
 	Name  string
 	Ready func(ctx context.Context) error
+
+	// Degraded says what an operator should look at although the process is ready; empty: nothing. It may be nil.
+	Degraded func() string
 }
 
 // patience is how long checks may take; one that hangs counts as failed.
@@ -31,23 +35,34 @@ func Ask(ctx context.Context, checks []Check) (lines []string, ready bool) {
 	wg.Wait()
 	ready = true
 	for i, c := range checks {
-		if errs[i] == nil {
-			lines = append(lines, "[+] "+c.Name+" ok")
-			continue
+		var degraded string
+		if c.Degraded != nil {
+			degraded = c.Degraded()
 		}
-		ready = false
-		lines = append(lines, fmt.Sprintf("[-] %s: %v", c.Name, errs[i]))
+		switch {
+		case errs[i] != nil:
+			ready = false
+			lines = append(lines, fmt.Sprintf("[-] %s: %v", c.Name, errs[i]))
+		case degraded != "":
+			lines = append(lines, fmt.Sprintf("%s%s degraded: %s", mark, c.Name, degraded))
+		default:
+			lines = append(lines, "[+] "+c.Name+" ok")
+		}
 	}
 	return lines, ready
 }
 
-// Answer writes 200 when ready and 503 otherwise, with the lines if not ready or the request has ?verbose.
+// mark begins the line of a check that passed, degraded.
+const mark = "[!] "
+
+// Answer writes 200 when ready and 503 otherwise, with the lines if not ready, degraded or the request has ?verbose.
 func Answer(w http.ResponseWriter, r *http.Request, lines []string, ready bool) {
 	status, body := http.StatusOK, "ok\n"
 	if !ready {
 		status = http.StatusServiceUnavailable
 	}
-	if !ready || r.URL.Query().Has("verbose") {
+	degraded := slices.ContainsFunc(lines, func(line string) bool { return strings.HasPrefix(line, mark) })
+	if !ready || degraded || r.URL.Query().Has("verbose") {
 		body = strings.Join(lines, "\n") + "\n"
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")

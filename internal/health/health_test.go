@@ -31,6 +31,19 @@ func TestReadyIsBriefUnlessAsked(t *testing.T) {
 	}
 }
 
+func TestDegradedIsReadyAndSaysWhy(t *testing.T) {
+	t.Parallel()
+	what := ""
+	check := health.Check{Name: "client", Ready: passes, Degraded: func() string { return what }}
+	if w := answer("/readyz", check); w.Body.String() != "ok\n" {
+		t.Errorf("%q", w.Body)
+	}
+	what = "2 gaps"
+	if w := answer("/readyz", check); w.Code != http.StatusOK || w.Body.String() != "[!] client degraded: 2 gaps\n" {
+		t.Errorf("%d %q", w.Code, w.Body)
+	}
+}
+
 func TestNotReadyNamesEveryCheck(t *testing.T) {
 	t.Parallel()
 	w := answer("/readyz",

@@ -115,6 +115,54 @@ func (s *Spool) Remove(seqs []uint64) (entries, letters int, err error) {
 	return entries, letters, nil
 }
 
+// Retry puts dead letters back among what waits, as the newest, by number. It is for a spool that nothing else uses.
+func (s *Spool) Retry(seqs []uint64) (retried int, err error) {
+	err = s.update(func(_ *Spool, tx *bolt.Tx) (state, error) {
+		st := s.same()
+		letters, entries := tx.Bucket(lettersBucket), tx.Bucket(entriesBucket)
+		for _, seq := range slices.Sorted(slices.Values(seqs)) {
+			key := numberKey(seq)
+			body := letters.Get(key)
+			if body == nil {
+				continue
+			}
+			l, err := openLetter(seq, key, body)
+			if err != nil {
+				return st, err
+			}
+			n, err := entries.NextSequence()
+			if err != nil {
+				return st, err
+			}
+			fresh := numberKey(n)
+			if err := entries.Put(fresh, seal(fresh, appendEntry(nil, l.Entry))); err != nil {
+				return st, err
+			}
+			if err := letters.Delete(key); err != nil {
+				return st, err
+			}
+			st.Stock.Entries++
+			retried++
+		}
+		return st, nil
+	})
+	if err == nil {
+		err = s.load()
+	}
+	if err != nil {
+		return 0, fmt.Errorf("spool %s: %w", s.path, err)
+	}
+	return retried, nil
+}
+
+func openLetter(seq uint64, key, value []byte) (Letter, error) {
+	body, err := unseal(key, value)
+	if err != nil {
+		return Letter{}, err
+	}
+	return parseLetter(seq, body)
+}
+
 // ForgetGaps deletes the heights left out that are remembered: servers are not told of them again.
 func (s *Spool) ForgetGaps() error {
 	err := s.update(func(_ *Spool, tx *bolt.Tx) (state, error) {

@@ -241,6 +241,29 @@ func TestFileOfSomethingElseIsNotTouched(t *testing.T) {
 	}
 }
 
+func TestRetriedLettersWaitAgain(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "spool")
+	s := open(t, path, Options{})
+	put(t, s, block(1, 10), block(2, 20), block(3, 30))
+	s.Fail("no")
+	s.Fail("no")
+	s.Close()
+	s = open(t, path, Options{})
+	if n, err := s.Retry([]uint64{2, 9}); n != 1 || err != nil {
+		t.Error(n, err)
+	}
+	if got := heights(s); !slices.Equal(got, []uint64{3, 2}) || len(s.Letters()) != 1 {
+		t.Errorf("%v wait, %v are dead", got, s.Letters())
+	}
+	put(t, s, block(4, 10))
+	s.Close()
+	s = open(t, path, Options{})
+	if got := heights(s); !slices.Equal(got, []uint64{3, 2, 4}) || s.Counts().SetAside {
+		t.Errorf("%v wait", got)
+	}
+}
+
 func TestRemovedByHandIsAGap(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "spool")
