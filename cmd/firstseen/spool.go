@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -26,7 +27,7 @@ ask /metrics meanwhile.`,
 	}
 	cmd.PersistentFlags().String("spool", "", "path of the spool")
 	bind(cmd.PersistentFlags(), "spool", "client.spool")
-	cmd.AddCommand(spoolList(environ), spoolRemove(environ))
+	cmd.AddCommand(spoolList(environ), spoolRemove(environ), spoolRetry(environ))
 	return cmd
 }
 
@@ -48,6 +49,8 @@ func lookInto(path string) (*spool.Contents, error) {
 	switch {
 	case errors.Is(err, spool.ErrInUse):
 		return nil, fmt.Errorf("%w: stop the observer that runs with it first", err)
+	case errors.Is(err, spool.ErrDamaged):
+		return nil, fmt.Errorf("%w: an observer that is started with it puts it aside as %s.corrupt and reads on from the chain", err, path)
 	case errors.Is(err, os.ErrNotExist):
 		return nil, fmt.Errorf("spool %s: no such file (the path is set by --spool)", path)
 	}
@@ -55,11 +58,15 @@ func lookInto(path string) (*spool.Contents, error) {
 }
 
 func spoolList(environ []string) *cobra.Command {
-	var output string
+	var (
+		output string
+		failed bool
+	)
 	cmd := &cobra.Command{
 		Use:   "ls",
 		Short: "List what waits, dead letters, gaps and progress",
 		Example: `  firstseen spool ls --spool /var/lib/firstseen/spool
+  firstseen spool ls --spool spool --failed
   firstseen spool ls --spool spool --output json | jq '.letters[].reason'`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if output != "table" && output != "json" {
@@ -73,13 +80,18 @@ func spoolList(environ []string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if output == "json" {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(spoolView(path, c))
+			v := spoolView(path, c)
+			if failed {
+				v.Waiting = []spoolItem{}
 			}
-			return printSpool(cmd.OutOrStdout(), spoolView(path, c))
+			if output == "json" {
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(v)
+			}
+			return printSpool(cmd.OutOrStdout(), v, len(c.Entries))
 		},
 	}
 	cmd.Flags().StringVar(&output, "output", "table", "table or json")
+	cmd.Flags().BoolVar(&failed, "failed", false, "of the entries, list dead letters only")
 	return cmd
 }
 
@@ -94,6 +106,7 @@ type spoolListing struct {
 	Letters        []spoolItem   `json:"letters"`
 	LettersDropped uint64        `json:"letters_dropped"`
 	Gaps           []schema.Gap  `json:"gaps"`
+	Halted         *schema.Gap   `json:"halted"` // why the chain is not followed any more; null: it is
 }
 
 type spoolItem struct {
@@ -107,6 +120,7 @@ type spoolItem struct {
 
 func spoolView(path string, c *spool.Contents) spoolListing {
 	v := spoolListing{Path: path, FileBytes: c.FileBytes, Kind: c.Kind, LettersDropped: c.Dropped, Gaps: c.Progress.Gaps,
+		Halted:  c.Progress.Halted,
 		Waiting: []spoolItem{}, Letters: []spoolItem{}}
 	if c.Progress.Chain != 0 {
 		v.Chain = &c.Progress.Chain
@@ -132,7 +146,7 @@ func itemOf(e spool.Entry) spoolItem {
 	return spoolItem{Seq: e.Seq, Block: e.Point, Bytes: e.Size, Since: e.Since}
 }
 
-func printSpool(out io.Writer, v spoolListing) error {
+func printSpool(out io.Writer, v spoolListing, waiting int) error {
 	chain, finished := "none yet", "none yet"
 	if v.Chain != nil {
 		chain = strconv.FormatUint(*v.Chain, 10)
@@ -142,9 +156,12 @@ func printSpool(out io.Writer, v spoolListing) error {
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(table, "chain\t%s\nlast block finished\t%s\nwaiting\t%d\ndead letters\t%d, %d older ones dropped\nfile\t%d bytes\n",
-		chain, finished, len(v.Waiting), len(v.Letters), v.LettersDropped, v.FileBytes)
+		chain, finished, waiting, len(v.Letters), v.LettersDropped, v.FileBytes)
 	for _, g := range v.Gaps {
 		fmt.Fprintf(table, "left out\t%d to %d: %s\n", g.From, g.To, shown(g.Reason))
+	}
+	if h := v.Halted; h != nil {
+		fmt.Fprintf(table, "halted\t%d to %d: %s; resume with `firstseen client --resume-halted`\n", h.From, h.To, shown(h.Reason))
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -209,6 +226,52 @@ then: servers are told of it as a gap. How far the observer got does not change;
 	flags.BoolVar(&letters, "letters", false, "all dead letters")
 	flags.BoolVar(&waiting, "waiting", false, "all that waits to be delivered")
 	flags.BoolVar(&gaps, "gaps", false, "the memory of heights left out; servers that were told keep it")
+	return cmd
+}
+
+func spoolRetry(environ []string) *cobra.Command {
+	var letters bool
+	cmd := &cobra.Command{
+		Use:   "retry [SEQ...]",
+		Short: "Have dead letters delivered again, by number or all of them",
+		Long: `Puts dead letters back among what waits, behind all of it: for when what kept servers from taking them was put
+right.`,
+		Example: `  firstseen spool retry --spool /var/lib/firstseen/spool --letters`,
+		Args:    cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			seqs, err := parseSeqs(args)
+			if err != nil {
+				return err
+			}
+			if len(seqs) == 0 && !letters {
+				return usagef("what to retry? Give numbers or --letters")
+			}
+			path, err := spoolPath(cmd, environ)
+			if err != nil {
+				return err
+			}
+			c, err := lookInto(path)
+			if err != nil {
+				return err
+			}
+			for _, l := range c.Letters {
+				if letters && !slices.Contains(seqs, l.Seq) {
+					seqs = append(seqs, l.Seq)
+				}
+			}
+			s, err := spool.Open(path, spool.Options{})
+			if err != nil {
+				return err
+			}
+			n, err := s.Retry(seqs)
+			if err := errors.Join(err, s.Close()); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%d dead letters wait again\n", n)
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&letters, "letters", false, "all dead letters")
 	return cmd
 }
 

@@ -67,6 +67,22 @@ func TestSpoolIsListed(t *testing.T) {
 	}
 }
 
+func TestDeadLettersAreListedAndRetried(t *testing.T) {
+	t.Parallel()
+	path := filledSpool(t)
+	out, _, code := firstseen(t, nil, "spool", "ls", "--failed", "--spool", path)
+	if code != exitOK || !strings.Contains(out, "dead ") || strings.Contains(out, "waiting  11 ") || !strings.Contains(out, "waiting              2\n") {
+		t.Error(code, out)
+	}
+	if out, errs, code := firstseen(t, nil, "spool", "retry", "--spool", path, "--letters"); code != exitOK ||
+		out != "1 dead letters wait again\n" {
+		t.Error(code, out, errs)
+	}
+	if l := listed(t, path); len(l.Waiting) != 3 || len(l.Letters) != 0 || l.Waiting[2].Block.Number != 10 || l.Waiting[2].Bytes != 5 {
+		t.Errorf("%+v", l)
+	}
+}
+
 func TestSpoolEntriesAreRemoved(t *testing.T) {
 	t.Parallel()
 	path := filledSpool(t)
@@ -94,6 +110,7 @@ func TestSpoolThatCannotBeLookedIntoIsOneLineWithTheFix(t *testing.T) {
 		"which spool? Give --spool PATH":                        {"ls"},
 		"use table or json":                                     {"ls", "--spool", path, "--output", "xml"},
 		"what to remove?":                                       {"rm", "--spool", path},
+		"what to retry?":                                        {"retry", "--spool", path},
 		`"x" is not a number`:                                   {"rm", "--spool", path, "x"},
 	} {
 		out, errs, code := firstseen(t, nil, append([]string{"spool"}, args...)...)
