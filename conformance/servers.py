@@ -49,7 +49,7 @@ def checks(command: str, beside: str) -> list[Check]:
         "drain: HELLO on a connection that is there already": late_hello,
     }
     dialogues = load("schema/testdata/dialogue.json")["dialogues"]
-    return [Check(name, own(check)) for name, check in named.items()] + [
+    return [Check(name, own(check), check is window) for name, check in named.items()] + [
         Check("dialogue: " + d["name"], own(partial(dialogue, d)), "seconds" in d) for d in dialogues
     ]
 
@@ -277,7 +277,7 @@ def window(s: Server) -> None:
         for content in frames:
             relay.ledger.sent += 1
             relay.send(content)
-        time.sleep(4)  # the server must have read the last frame before the first is settled
+        time.sleep(8)  # the server must have read the last frame before the first is settled
         db.execute("ROLLBACK")
     while (content := relay.expect("E"))[:1] != b"E":
         if content != b"P":

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conformance.chain import Block, grow
@@ -106,7 +107,7 @@ def test_too_many_blocks_behind_are_a_gap_that_is_told() -> None:
 
 def test_what_a_node_says_is_computed_again() -> None:
     class Liar(Block):
-        def json(self) -> dict[str, object]:
+        def json(self) -> dict[str, Any]:
             return super().json() | {"gasLimit": "0x1"}
 
     with node([Block(0), Liar(1, Block(0).hash)]) as url:
@@ -120,3 +121,46 @@ def test_what_a_node_says_is_computed_again() -> None:
             n.call("admin_peers")
     with pytest.raises(NodeError):
         n.head()
+
+
+class Busy(Block):
+    """A block with a transfer, a creation that succeeded and one that failed."""
+
+    def json(self) -> dict[str, Any]:
+        txs = [
+            {
+                "hash": "0x" + f"{i:064X}",
+                "transactionIndex": hex(i),
+                "from": "0x" + "AA" * 20,
+                "to": to,
+                "value": hex(i),
+            }
+            for i, to in enumerate(["0x" + "BB" * 20, None, None], 0)
+        ]
+        return super().json() | {"transactions": txs}
+
+
+def receipts(block: Block, **changed: object) -> list[dict[str, Any]]:
+    common = {"blockHash": block.hash, "gasUsed": "0x5208", "contractAddress": "0x" + "CC" * 20}
+    return [
+        common | {"transactionHash": "0x" + f"{i:064x}", "transactionIndex": hex(i), "status": status} | changed
+        for i, status in enumerate(["0x1", "0x1", "0x0"])
+    ]
+
+
+def test_receipts_are_taken_only_if_they_belong_to_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    with node([busy := Busy(0)]) as url:
+        n = Node("n1", url)
+        block = n.by_number(0)
+        assert [t.to for t in block.transactions] == ["0x" + "bb" * 20, None, None]
+        answer: list[Any] = [receipts(busy)]
+        monkeypatch.setattr(n, "call", lambda *_: answer[0])
+        taken = n.with_receipts(block)
+        assert [(t.gas_used, t.status, t.contract) for t in taken] == [
+            (21000, 1, None), (21000, 1, "0x" + "cc" * 20), (21000, 0, None),
+        ]  # fmt: skip
+        for answer[0] in (
+            None, [], receipts(busy)[:2], receipts(busy)[::-1], receipts(busy, blockHash="0x" + "00" * 32),
+            receipts(busy, gasUsed="0x" + "ff" * 8), receipts(busy, status="0x2"), receipts(busy, gasUsed=None),
+        ):  # fmt: skip
+            assert n.with_receipts(block) == block.transactions
