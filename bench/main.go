@@ -22,7 +22,7 @@ import (
 func main() {
 	var o options
 	flag.IntVar(&o.rounds, "rounds", 5, "how often each contender runs")
-	flag.IntVar(&o.rows, "rows", 20_000, "distinct rows of one run on MySQL; SQLite gets half, no database five times as many")
+	flag.IntVar(&o.rows, "rows", 40_000, "distinct rows of one run on MySQL; SQLite gets half, no database five times as many")
 	flag.StringVar(&o.dir, "dir", os.TempDir(), "folder for SQLite files and for the fsync measurement")
 	flag.StringVar(&o.only, "only", "", "mysql, sqlite, none (servers without a database) or idle; default all")
 	flag.StringVar(&o.match, "match", "", "besides the first ceiling, only contenders whose name matches this expression")

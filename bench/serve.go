@@ -48,6 +48,8 @@ func serve(ctx context.Context, dsn, profile string) error {
 		}
 		defer end()
 	}
+	debug.SetGCPercent(server.GCPercent) // as `firstseen server` does
+	debug.SetMemoryLimit(server.MemoryLimit)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var st benchStore = nowhere{}

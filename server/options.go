@@ -17,6 +17,13 @@ import (
 	"github.com/firstseen/firstseen/schema"
 )
 
+// What suits a process that mainly runs a Server, for runtime/debug: garbage may grow to four times what lives, which is
+// little, unless that is much. Measured: a quarter less processor time for an offer, 50 to 90 MiB more memory.
+const (
+	GCPercent   = 400
+	MemoryLimit = 1 << 30 // bytes; from there on garbage is collected as often as needed
+)
+
 // Store is where observations go.
 type Store interface {
 	// Offer queues one offer and blocks while the queue is full. done is called exactly once, from another goroutine,

@@ -3,12 +3,15 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/firstseen/firstseen/internal/store"
+	"github.com/firstseen/firstseen/server"
 )
 
 // command builds a cobra command that puts parts together, runs them and closes them again.
@@ -105,6 +108,7 @@ func serverCommand(environ []string) *cobra.Command {
 		`Listens for observers, relay and bare ones on the same port, and acknowledges a block once it is committed. Any
 number of servers may share one database.`, environ,
 		func(ctx context.Context, cmd *cobra.Command, p *parts) error {
+			collectSeldom()
 			board, err := p.board()
 			if err != nil {
 				return err
@@ -287,4 +291,15 @@ Migrations only go forward.`,
 	dbFlag(cmd.Flags())
 	cmd.AddCommand(importDemoCommand(environ))
 	return cmd
+}
+
+// collectSeldom trades memory for processor time as a server's process can afford it, unless the environment says what
+// it may use.
+func collectSeldom() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(server.GCPercent)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(server.MemoryLimit)
+	}
 }

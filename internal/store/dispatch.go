@@ -65,6 +65,7 @@ func newDispatcher(s *Store) *dispatcher {
 // run returns when ctx has ended and every flight has landed.
 func (d *dispatcher) run(ctx context.Context) {
 	defer d.commit.stmts.close()
+	_ = d.commit.stmts.prepare(ctx, d.store.ingest) // else the first offers wait for it; what fails is done again with them
 	for ctx.Err() == nil {
 		d.launch(ctx)
 		select {
