@@ -346,3 +346,41 @@ func TestABurstOfConnectionsIsTakenOneAfterTheOther(t *testing.T) {
 		}
 	})
 }
+
+// However a connection over TLS ends, its client has heard of every frame that was settled.
+func TestNoAckIsLostAtTheEndOfATLSConnection(t *testing.T) {
+	t.Parallel()
+	ca := testenv.NewAuthority(t)
+	r := start(t, func(o *Options) { o.TLS = tlsOf(ca, false) })
+	config := clientTLS(ca)
+	for way, c := range map[string]struct {
+		end  func(*peer)
+		last string
+	}{
+		"bye":         {func(p *peer) { p.send("B") }, ""},
+		"half-close":  {func(p *peer) { p.nc.(*tls.Conn).CloseWrite() }, ""},
+		"TCP's own":   {func(p *peer) { p.nc.(*tls.Conn).NetConn().(*net.TCPConn).CloseWrite() }, ""},
+		"broken rule": {func(p *peer) { p.send("X", strings.Repeat("x", 1<<20)) }, "Estop protocol "},
+	} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			for range 25 {
+				p := r.dial().secure(config)
+				p.t = t
+				p.greet()
+				var frames []string
+				for n := range int64(20) {
+					frames = append(frames, data(n))
+				}
+				p.send(frames...)
+				c.end(p)
+				p.wantAcks(20)
+				if c.last != "" {
+					p.wantPrefix(c.last)
+				}
+				p.wantEnd()
+				p.nc.Close()
+			}
+		})
+	}
+}
