@@ -36,7 +36,9 @@ type Config struct {
 	Stats      StatsConfig     `koanf:"stats"`
 	Gateway    GatewayConfig   `koanf:"gateway"`
 	Import     ImportConfig    `koanf:"import"`
-	Mock       bool            `koanf:"mock"` // of up: a made-up chain instead of nodes
+	Mock       bool            `koanf:"mock"`    // of up: a made-up chain instead of nodes
+	API        string          `koanf:"api"`     // URL of the stats API, for commands that ask it
+	APIKey     string          `koanf:"api_key"` // secret: what they show it
 
 	Chains map[string]ChainConfig `koanf:"chains"` // by chain id
 }
@@ -129,6 +131,7 @@ type ImportConfig struct {
 func defaults() Config {
 	return Config{
 		DB:  "sqlite:firstseen.db",
+		API: "http://127.0.0.1:8080",
 		Log: LogConfig{Level: "info", Format: "auto"},
 		Client: ClientConfig{
 			Node:     []string{"http://127.0.0.1:8545"},

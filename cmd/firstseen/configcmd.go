@@ -61,8 +61,10 @@ func dumpYAML(c Config) ([]byte, error) {
 	k := koanf.New(".")
 	c.DB, c.Redis = redact(c.DB), redact(c.Redis)
 	c.Import.From, c.Import.FromRedis = redact(c.Import.From), redact(c.Import.FromRedis)
-	if c.AdminToken != "" {
-		c.AdminToken = hidden
+	for _, secret := range []*string{&c.AdminToken, &c.APIKey} {
+		if *secret != "" {
+			*secret = hidden
+		}
 	}
 	if c.Client.Token != "" {
 		c.Client.Token = hidden

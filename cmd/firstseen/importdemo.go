@@ -116,6 +116,7 @@ func importDemo(ctx context.Context, p *parts, dry bool) (*imported, error) {
 			return nil, usagef("--from-redis: %v", err)
 		}
 		p.opened = append(p.opened, times)
+		redis.SetLogger(redisLog{p.component("redis")})
 	}
 	s, err := p.openStore(ctx, !dry)
 	if err != nil {

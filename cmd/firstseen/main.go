@@ -22,7 +22,8 @@ const (
 	exitOK      = 0
 	exitFailure = 1
 	exitUsage   = 2
-	exitUnready = 3 // of `firstseen nodes`
+	exitUnready = 3 // of commands that ask: not all is well
+	exitMissing = 4 // of commands that ask: there is no such thing
 )
 
 // unreadyError is the answer "not all is well" of a command that succeeded in asking: exit code 3.
@@ -50,11 +51,14 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	fmt.Fprintln(stderr, "firstseen:", oneLine(err))
 	var usage usageError
 	var unready unreadyError
+	var missing missingError
 	switch {
 	case errors.As(err, &usage):
 		return exitUsage
 	case errors.As(err, &unready):
 		return exitUnready
+	case errors.As(err, &missing):
+		return exitMissing
 	}
 	return exitFailure
 }
@@ -87,10 +91,11 @@ Exit codes: 0 success, 1 failure at run time, 2 wrong usage or configuration; ot
 	demoCommonFlags(flags)
 	for _, build := range []func([]string) *cobra.Command{clientCommand, serverCommand, judgeCommand, statsCommand,
 		gatewayCommand, upCommand, migrateCommand, configCommand, healthcheckCommand, cordonCommand, uncordonCommand,
-		spoolCommand, keysCommand, refusalsCommand} {
+		spoolCommand, keysCommand, refusalsCommand,
+		blocksCommand, blockCommand, txCommand, accountCommand, nodesCommand, connectionsCommand, observersCommand, tailCommand} {
 		root.AddCommand(build(environ))
 	}
-	root.AddCommand(nodesCommand(), versionCommand())
+	root.AddCommand(versionCommand())
 	strictArgs(root)
 	return root
 }

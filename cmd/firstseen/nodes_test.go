@@ -76,7 +76,7 @@ paris-1   1      geth-2  quarantined,cordoned  -         -    -      -      2026
 func TestNodesAreShownAsJSONWhateverTheirNumber(t *testing.T) {
 	t.Parallel()
 	var views []schema.NodeView
-	for i := range 2*nodesPage + 1 {
+	for i := range 2*listPart + 1 {
 		views = append(views, nodeView(fmt.Sprintf("n%04d", i), schema.NodeReady))
 	}
 	out, errs, code := firstseen(t, nil, "nodes", "--output", "json", "--api",

@@ -53,3 +53,35 @@ func TestUpShowsAMadeUpChain(t *testing.T) {
 		t.Errorf("made-up blocks in a database: %d %q", code, stderr)
 	}
 }
+
+// The commands are thin clients of the API: what they are told is what it answers, live events included.
+func TestCommandsShowWhatTheAPIKnows(t *testing.T) {
+	t.Parallel()
+	up := start(t, "up", "--mock", "--name", "paris-1", "--listen", "127.0.0.1:0", "--stats-listen", "127.0.0.1:0")
+	api := "http://" + up.addr(t, "stats")
+	eventually(t, 30*time.Second, func() error {
+		out, stderr, code := once(t, "blocks", "--api", api, "--limit", "70")
+		if code != 0 || strings.Count(out, "\n") < 60 || !strings.Contains(out, "paris-1") {
+			return fmt.Errorf("%d %s %s", code, out, stderr)
+		}
+		return nil
+	})
+	out, stderr, code := once(t, "tail", "--api", api, "--from", "earliest", "--kind", "block", "--count", "60")
+	if code != 0 || strings.Count(out, "\n") != 61 {
+		t.Errorf("history: %d %s\n%s", code, stderr, out)
+	}
+	if out, stderr, code := once(t, "tail", "--api", api, "--kind", "block", "--count", "1", "--output", "json"); code != 0 ||
+		!strings.Contains(out, `"kind":"block"`) {
+		t.Errorf("live: %d %s\n%s", code, stderr, out)
+	}
+	if out, stderr, code := once(t, "observers", "--api", api); code != 0 || !strings.Contains(out, "paris-1") {
+		t.Errorf("%d %s\n%s", code, stderr, out)
+	}
+	eventually(t, 20*time.Second, func() error {
+		out, stderr, code := once(t, "connections", "--strong", "--by", "observer", "--api", api)
+		if code != 0 || !strings.Contains(out, "paris-1") {
+			return fmt.Errorf("%d %s\n%s", code, stderr, out)
+		}
+		return nil
+	})
+}
