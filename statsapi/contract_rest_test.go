@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -429,4 +430,21 @@ func TestRestedAnswersAreGivenAgainForAWhile(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+func TestHeadersThatTakeTooLongAreCutOff(t *testing.T) {
+	t.Parallel()
+	s := serve(t, Options{Store: newWorld(t).store})
+	conn, err := net.Dial("tcp", s.api.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := io.WriteString(conn, "GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: a"); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(time.Minute)) // the server's own is 5 s
+	if answer, err := io.ReadAll(conn); err != nil || strings.Contains(string(answer), "200 OK") {
+		t.Errorf("%q, %v", answer, err)
+	}
 }

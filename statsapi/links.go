@@ -3,6 +3,7 @@ package statsapi
 import (
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -41,8 +42,8 @@ func relink(u url.URL, changes ...string) string {
 			parts = append(parts, part)
 		}
 	}
-	for i := 0; i < len(changes); i += 2 {
-		parts = reparameter(parts, changes[i], changes[i+1])
+	for change := range slices.Chunk(changes, 2) {
+		parts = reparameter(parts, change[0], change[1])
 	}
 	link := url.URL{Path: u.Path, RawQuery: strings.Join(parts, "&")}
 	return link.String()

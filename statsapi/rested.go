@@ -29,7 +29,7 @@ func newRested[T any]() *rested[T] {
 }
 
 // get answers the question of that name. The answer is shared and must not be changed.
-func (r *rested[T]) get(ctx context.Context, name string, make func(context.Context) (T, error)) (T, error) {
+func (r *rested[T]) get(ctx context.Context, name string, answer func(context.Context) (T, error)) (T, error) {
 	var none T
 	select {
 	case r.turn <- struct{}{}:
@@ -41,7 +41,7 @@ func (r *rested[T]) get(ctx context.Context, name string, make func(context.Cont
 		return a.value, nil
 	}
 	start := time.Now()
-	value, err := make(ctx)
+	value, err := answer(ctx)
 	if err != nil {
 		return none, err
 	}
