@@ -49,8 +49,9 @@ lint: ## formatters and linters only; the first run builds golangci-lint, which 
 	deploy/dev/check-python
 
 .PHONY: bench
-bench: ## ingest beside what the databases can do (3 minutes), then the benchmarks, each for a second
+bench: ## ingest beside what the databases can do, queries of a million blocks (3 minutes each), then the benchmarks
 	deploy/dev/with-services go run ./bench $(BENCHFLAGS)
+	deploy/dev/with-services go run ./bench/queries $(QUERYFLAGS)
 	deploy/dev/with-services go test -run '^$$' -bench . -benchmem -timeout 20m $(TESTFLAGS) ./...
 
 .PHONY: build
