@@ -225,8 +225,9 @@ func TestDrainMovesOnWithoutLoss(t *testing.T) {
 		}
 		switch p.note(frame) {
 		case "a1":
-			p.say(wire.AppendDrain(nil, 2*time.Second))
-		case "a10":
+			p.say(wire.AppendDrain(nil, 15*time.Second))
+		case "a10": // the rest is acked once there is another connection to go on with
+			wait(t, "a second connection", func() bool { old.mu.Lock(); defer old.mu.Unlock(); return len(old.peers) == 2 })
 			p.ack(slices.Repeat([]byte{wire.FlagFirst}, 10)...)
 		}
 		return true
