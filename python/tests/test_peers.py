@@ -38,7 +38,8 @@ class Receiver(NetstringReceiver):
 def twisted(streams: list[bytes]) -> Decoded:
     out = []
     for stream in streams:
-        receiver, transport = Receiver(), StringTransport()
+        receiver: Any = Receiver()
+        transport = StringTransport()
         receiver.makeConnection(transport)
         receiver.dataReceived(stream)
         out.append((receiver.frames, bool(transport.disconnecting)))
@@ -99,7 +100,8 @@ def test_what_we_send_they_take(peer: str) -> None:
 
 def test_what_they_send_we_take() -> None:
     contents = [bytes.fromhex(f) for c in VECTORS["good"] for f in c["frames"]]
-    sender, transport = Receiver(), StringTransport()
+    sender: Any = Receiver()
+    transport = StringTransport()
     sender.makeConnection(transport)
     for content in contents:
         sender.sendString(content)
