@@ -76,6 +76,9 @@ func TestPayloadThatIsAScriptIsServedAsText(t *testing.T) {
 		if got.StatusCode != http.StatusOK || got.Header.Get("Content-Type") != want[0] || got.body != want[1] {
 			t.Errorf("%s: %d %s %q", key, got.StatusCode, got.Header.Get("Content-Type"), got.body)
 		}
+		if saved := got.Header.Get("Content-Disposition"); !strings.HasPrefix(saved, "attachment; ") {
+			t.Errorf("%s: a browser may show it: %q", key, saved)
+		}
 	}
 	wantProblem(t, s.get("/v1/records/0x12/payload"), http.StatusNotFound, "0x12")
 	nothing := strings.Repeat("0", 64)

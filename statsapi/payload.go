@@ -13,6 +13,7 @@ import (
 
 type payloadOutput struct {
 	ContentType string `header:"Content-Type"`
+	Disposition string `header:"Content-Disposition"`
 	Body        []byte
 }
 
@@ -39,7 +40,12 @@ func (a *API) payload(ctx context.Context, in *recordInput) (*payloadOutput, err
 	if err != nil {
 		return nil, err
 	}
-	return &payloadOutput{ContentType: inertType(record.ContentType), Body: payload}, nil
+	kind := inertType(record.ContentType)
+	name := string(record.Key) + ".txt"
+	if kind != textType {
+		name = string(record.Key) + ".json"
+	}
+	return &payloadOutput{ContentType: kind, Disposition: `attachment; filename="` + name + `"`, Body: payload}, nil
 }
 
 // inertType names a type under which a browser runs nothing. HTML and SVG are text to us.
