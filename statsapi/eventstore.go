@@ -67,7 +67,7 @@ func (a *API) routeEventStore(r chi.Router) {
 		"/blocks": a.eventBlocks, "/block/{hash}": a.eventBlock,
 		"/deploy/{hash}": a.eventDeploy, "/accountDeploys/{account}": a.eventAccountDeploys,
 	} {
-		r.Method(http.MethodGet, pattern, a.limit(answer))
+		r.Get(pattern, a.orSocket(pattern, a.limit(answer).ServeHTTP))
 		r.Options(pattern, preflight)
 	}
 	bad := func(w http.ResponseWriter, _ *http.Request) { writeEventError(w, http.StatusBadRequest, badEventRoute) }

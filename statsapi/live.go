@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -47,6 +48,7 @@ type live struct {
 	slots chan struct{}  // an element for each live connection
 	all   sync.WaitGroup // connections that have left their handler
 
+	followers   atomic.Int64 // subscriptions of WebSocket connections
 	connections *prometheus.GaugeVec
 	delivered   *prometheus.CounterVec
 }

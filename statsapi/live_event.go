@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/firstseen/firstseen/internal/feed"
-	"github.com/firstseen/firstseen/schema"
 )
 
 // Event is a change of state as live routes tell it: one row of the feed with what it is about. Members that mean
@@ -139,6 +138,3 @@ func appendTextHeader(dst []byte, size int) []byte {
 		return binary.BigEndian.AppendUint64(append(dst, finText, 127), uint64(size))
 	}
 }
-
-// blockEvents are the kinds that are about a block.
-func aboutBlock(e *feed.Event) bool { return e.Kind == schema.FeedBlock || e.Kind == schema.FeedStatus }

@@ -183,24 +183,9 @@ func TestConnectionsBeyondTheLimitAreAnswered503(t *testing.T) {
 		t.Errorf("%d %s", got.StatusCode, got.Header)
 	}
 	_ = l.conn.Close(websocket.StatusNormalClosure, "")
-	eventuallyStatus(t, s, "/v1/stream", http.StatusOK)
+	eventually(t, "room again", func() bool { return s.status("/v1/stream", http.Header{}) == http.StatusOK })
 	if got := s.get("/v1/ws"); got.StatusCode != http.StatusUpgradeRequired {
 		t.Errorf("no upgrade: %d", got.StatusCode)
-	}
-}
-
-// eventuallyStatus asks until the status is as wanted.
-func eventuallyStatus(t *testing.T, s *site, path string, want int) {
-	t.Helper()
-	until := time.Now().Add(20 * time.Second)
-	for {
-		got := s.status(path, http.Header{})
-		if got == want {
-			return
-		}
-		if time.Now().After(until) {
-			t.Fatalf("%s: %d, want %d", path, got, want)
-		}
 	}
 }
 
@@ -214,23 +199,7 @@ func TestAReaderThatDoesNotReadIsCutOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Nobody reads and nobody answers a ping: the server gives up by itself.
-	eventuallyNone(t, s)
-}
-
-// eventuallyNone waits until no live connection is open.
-func eventuallyNone(t *testing.T, s *site) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for len(s.api.live.slots) > 0 {
-		select {
-		case <-ctx.Done():
-			t.Fatal("a live connection stays open")
-		case <-tick.C:
-		}
-	}
+	eventually(t, "cut off", func() bool { return len(s.api.live.slots) == 0 })
 }
 
 func TestTheEndOfTheServerIsSaid(t *testing.T) {
@@ -251,4 +220,26 @@ func TestTheEndOfTheServerIsSaid(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+}
+
+// eventually polls cond, which is the only way to wait for what a server does by itself.
+func eventually(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !cond() {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("never: %s", what)
+		case <-tick.C:
+		}
+	}
+}
+
+// eventuallyStatus asks until the status is as wanted.
+func eventuallyStatus(t *testing.T, s *site, path string, want int) {
+	t.Helper()
+	eventually(t, fmt.Sprint(path, " answers ", want), func() bool { return s.status(path, http.Header{}) == want })
 }

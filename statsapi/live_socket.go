@@ -265,7 +265,9 @@ func (c *socket) follow(
 	c.subsMu.Lock()
 	c.subs[id] = s
 	c.subsMu.Unlock()
+	c.live.followers.Add(1)
 	c.wg.Go(func() {
+		defer c.live.followers.Add(-1)
 		defer close(s.done)
 		defer cancel()
 		defer sub.Close()
