@@ -15,7 +15,7 @@ const bareContentType = "application/octet-stream"
 // bare is a connection in bare mode: every frame is a payload. It never writes: not an ack, not an error.
 type bare struct {
 	*conn
-	ctx context.Context //nolint:containedctx // ends when the time to end by itself is over; frames come on many goroutines
+	ctx context.Context // ends when the time to end by itself is over; frames come on many goroutines
 }
 
 var errEmpty = errors.New("frame is empty")

@@ -25,7 +25,7 @@ type relay struct {
 	session string
 
 	identity identity        // how the observer proved its name; set before the W
-	ctx      context.Context //nolint:containedctx // ends with the time to leave; frames come on many goroutines
+	ctx      context.Context // ends with the time to leave; frames come on many goroutines
 	cutFor   *wire.Fatal     // why it was cut, if it was; guarded by conn.mu
 
 	reportsFail bool // the last report was not taken; so that only changes are logged
@@ -257,7 +257,7 @@ func (r *relay) headerOf(o *schema.Observation) (schema.Header, error) {
 	if slices.Contains(r.srv.opt.Unverified, o.Chain) {
 		return r.believe(o)
 	}
-	header, err := chain.DecodeHeader(o.Header)
+	header, err := r.srv.headers.decode(o.Header, o.Hash)
 	if err != nil {
 		return schema.Header{}, &wire.Error{Code: wire.CodeHeader, Text: err.Error()}
 	}

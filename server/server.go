@@ -24,6 +24,7 @@ type Server struct {
 	slots   chan struct{} // one element per open connection; while it is full, the kernel queues further ones
 
 	sessions, strangers *places // for large frames, of relay connections and of all others
+	headers             headers
 	refused             refusals
 
 	mu    sync.Mutex // guards conns and ends, and orders calls of Presence.Set
