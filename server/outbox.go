@@ -24,9 +24,9 @@ type outbox struct {
 	ledger  ledger
 	control []byte // frames other than A and N, encoded
 	ping    *time.Timer
-	writing bool          // a writer goroutine runs
 	idle    chan struct{} // made by close while a writer runs, closed by the writer
 	empty   chan struct{} // made by settled, closed when there is nothing more to wait for
+	writing bool          // a writer goroutine runs
 	closed  bool          // no new writer is started
 	dead    bool          // a write failed: the client can be told nothing more
 	lost    *wire.Fatal   // why some frame will never be settled; nil while all can be
