@@ -39,6 +39,8 @@ type Access struct {
 	Rate    float64        // requests a second of one caller: a key, else a client address; 0: no limit
 	Burst   int            // requests at once within Rate; default twice the rate, and 10 at least
 	Log     bool           // a line for each request
+
+	recheck time.Duration // instead of the usual time between looks at the key of a long request; for tests
 }
 
 func (o *Access) check() error {
@@ -75,6 +77,9 @@ func newAccess(o Options, m *metrics, bound net.Addr) *access {
 	a := &access{
 		Access: o.Access, log: o.Log, metrics: m, keys: newKeyring(o.Access.Keys, o.Now),
 		budgets: callers.NewGenerations[budget](maxCallers, time.Minute, o.Now),
+	}
+	if a.recheck > 0 {
+		a.keys.every = a.recheck
 	}
 	if a.Burst == 0 {
 		a.Burst = max(int(2*a.Rate), 10)

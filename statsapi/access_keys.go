@@ -22,6 +22,10 @@ const (
 	keyStale  = 50 * time.Second // for so long while it cannot be looked up again: revoking works within a minute
 	maxKeys   = 4096             // looked up keys that are remembered: see callers.Generations
 	wsKeyWord = "firstseen.bearer."
+
+	// wsProtocol is what a page's script offers besides its key: a browser wants one of its offers taken, and the key is
+	// not given back.
+	wsProtocol = "firstseen.v1"
 )
 
 // What a shown key can be short of, besides what package keys says.
@@ -40,6 +44,7 @@ type shownKey struct {
 type keyring struct {
 	reader KeyReader // nil: there are no keys
 	now    func() time.Time
+	every  time.Duration // between looks at the key of a long request
 	known  *callers.Generations[knownKey]
 }
 
@@ -49,7 +54,7 @@ type knownKey struct {
 }
 
 func newKeyring(reader KeyReader, now func() time.Time) *keyring {
-	return &keyring{reader: reader, now: now, known: callers.NewGenerations[knownKey](maxKeys, time.Minute, now)}
+	return &keyring{reader: reader, now: now, every: keyFresh / 2, known: callers.NewGenerations[knownKey](maxKeys, time.Minute, now)}
 }
 
 // shownToken returns the access key that a request shows: as Authorization: Bearer (RFC 6750 section 2.1), as X-Api-Key,
@@ -146,7 +151,7 @@ func (a *access) whileWelcome(next http.Handler) http.Handler {
 
 // watch calls end once the key is good no more, and returns then or when ctx ends.
 func (k *keyring) watch(ctx context.Context, key shownKey, end context.CancelCauseFunc) {
-	tick := time.NewTicker(keyFresh / 2)
+	tick := time.NewTicker(k.every)
 	defer tick.Stop()
 	for {
 		select {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -13,10 +14,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/sirupsen/logrus"
 
+	"github.com/firstseen/firstseen/internal/feed"
 	"github.com/firstseen/firstseen/internal/keys"
 	"github.com/firstseen/firstseen/schema"
 )
@@ -380,5 +383,58 @@ func TestAccessOptionsAreChecked(t *testing.T) {
 		if _, err := New(t.Context(), Options{Addr: "127.0.0.1:0", Store: newWorld(t).store, Access: bad}); err == nil {
 			t.Errorf("%+v is taken", bad)
 		}
+	}
+}
+
+func TestLiveConnectionsNeedAKeyAndEndWithIt(t *testing.T) {
+	t.Parallel()
+	r := &ring{}
+	token := r.mint(t, schema.ScopeRead)
+	w := newWorld(t)
+	s := serveLive(t, w, feed.Options{}, Options{Access: Access{Mode: AccessKeys, Keys: r, recheck: 10 * time.Millisecond}})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	ws := strings.Replace(s.url, "http", "ws", 1)
+	for _, path := range []string{"/v1/ws", "/v1/rpc"} {
+		if conn, resp, err := websocket.Dial(ctx, ws+path, nil); err == nil || resp == nil || resp.StatusCode != http.StatusUnauthorized {
+			t.Errorf("%s without a key: %v", path, err)
+			if conn != nil {
+				_ = conn.CloseNow()
+			}
+		}
+	}
+	if got := s.get("/v1/stream"); got.StatusCode != http.StatusUnauthorized {
+		t.Errorf("/v1/stream without a key: %d", got.StatusCode)
+	}
+	// A page's script has only the subprotocol to show it in.
+	page, resp, err := websocket.Dial(ctx, ws+"/v1/ws", &websocket.DialOptions{Subprotocols: []string{wsProtocol, wsKeyWord + token.Reveal()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = page.CloseNow() }()
+	if taken := resp.Header.Get("Sec-WebSocket-Protocol"); taken != wsProtocol {
+		t.Errorf("the protocol is %q", taken)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/v1/stream", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token.Reveal())
+	stream, err := s.http.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = stream.Body.Close() }()
+	if stream.StatusCode != http.StatusOK {
+		t.Fatalf("/v1/stream with a key: %d", stream.StatusCode)
+	}
+	r.revoke(token, epoch)
+	if _, err := io.Copy(io.Discard, stream.Body); ctx.Err() != nil {
+		t.Errorf("the stream goes on: %v", err)
+	}
+	_, _, err = page.Read(ctx)
+	var closed websocket.CloseError
+	if !errors.As(err, &closed) || closed.Code != websocket.StatusPolicyViolation || closed.Reason != errRevoked.Error() {
+		t.Errorf("the socket ended with %v", err)
 	}
 }

@@ -91,7 +91,7 @@ func newLive(a *API, r prometheus.Registerer) (*live, error) {
 func (l *live) route(r chi.Router) {
 	r.Get("/v1/ws", l.guard("ws", l.serveSocket))
 	r.Get("/v1/rpc", l.guard("rpc", l.serveRPC))
-	r.Get("/v1/stream", l.guard("stream", l.serveStream))
+	r.With(l.api.access.whileWelcome).Get("/v1/stream", l.guard("stream", l.serveStream))
 }
 
 // guard refuses what must not become a live connection. A browser sends pages of any origin here, with whatever it holds

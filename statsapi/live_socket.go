@@ -91,6 +91,7 @@ func (l *live) open(w http.ResponseWriter, r *http.Request, s *slot) *socket {
 	}
 	ws, err := websocket.Accept(t, r, &websocket.AcceptOptions{
 		InsecureSkipVerify: true, // guard has looked at the origin
+		Subprotocols:       []string{wsProtocol},
 		CompressionMode:    websocket.CompressionDisabled,
 		OnPingReceived:     func(context.Context, []byte) bool { c.hear(); return true },
 		OnPongReceived:     func(context.Context, []byte) { c.hear() },
@@ -105,6 +106,11 @@ func (l *live) open(w http.ResponseWriter, r *http.Request, s *slot) *socket {
 	c.alive = liveness{conn: t.conn, ping: l.opts.Ping}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.hear()
+	if key := callerOf(r.Context()).key; key != nil {
+		c.wg.Go(func() {
+			l.api.access.keys.watch(c.ctx, *key, func(error) { c.end(websocket.StatusPolicyViolation, errRevoked.Error()) })
+		})
+	}
 	return c
 }
 
