@@ -13,8 +13,9 @@ import (
 // dialEach bounds the attempt on one address, and each look-up of a name.
 const dialEach = 3 * time.Second
 
-// shakeEach bounds the agreement on TLS, which takes a server that is overrun with it longer than taking connections.
-const shakeEach = 5 * time.Second
+// shakeEach bounds the agreement on TLS, as servers do. It may take long where a crowd comes back: the address has shown
+// that it lives, and whoever gives up and comes again has the server do the work twice.
+const shakeEach = 10 * time.Second
 
 // tcpDialer makes every TCP connection of the client. A peer that vanished without a word is found out by keep-alive
 // and, where the system has it, TCP_USER_TIMEOUT.
