@@ -93,7 +93,8 @@ class Database:
     def _engine(self) -> Engine:
         if self.path:
             return create_engine("sqlite://", creator=self._open_sqlite, pool_size=4, poolclass=_queue_pool())
-        return create_engine("mysql+pymysql://", creator=self._open_mysql, pool_recycle=600, pool_size=4)
+        # MySQL closes a connection that was idle for longer than our session setting says: 30 seconds.
+        return create_engine("mysql+pymysql://", creator=self._open_mysql, pool_recycle=20, pool_size=4)
 
     def _open_sqlite(self) -> sqlite3.Connection:
         assert self.path
