@@ -178,6 +178,7 @@ class Database:
                 lock.close()
             return
         with self.reads.connect() as connection:
+            connection.exec_driver_sql("SET SESSION wait_timeout = 28800")  # the lock goes with the connection
             deadline = time.monotonic() + _LOCK_PATIENCE
             while connection.exec_driver_sql(f"SELECT GET_LOCK({_LOCK}, 10)").scalar() != 1:
                 if time.monotonic() > deadline:
