@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -223,6 +224,7 @@ func (r *repairer) command(ctx context.Context, n *Node, what string, template [
 	defer cancel()
 	var output tail
 	cmd := exec.CommandContext(limited, argv[0], argv[1:]...)
+	cmd.Env = slices.DeleteFunc(os.Environ(), settingOfOurs)
 	cmd.Stdout, cmd.Stderr = &output, &output
 	cmd.WaitDelay = time.Second // a child that keeps the output open is not waited for
 	err := cmd.Run()
@@ -235,6 +237,13 @@ func (r *repairer) command(ctx context.Context, n *Node, what string, template [
 	r.pool.metrics.repair(n.name, what)
 	log.Info("repair command succeeded")
 	return true
+}
+
+// settingOfOurs tells whether a variable configures this program: secrets are among these, and what commands print is
+// logged.
+func settingOfOurs(variable string) bool {
+	name, _, _ := strings.Cut(variable, "=")
+	return strings.HasPrefix(name, "FIRSTSEEN_") || slices.Contains([]string{"DATABASE_URL", "REDIS_URL", "ETH_RPC_URL"}, name)
 }
 
 // fill puts the node's name into a command.

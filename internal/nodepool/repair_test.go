@@ -130,6 +130,19 @@ func TestRepairOnlySaysWhatItWouldDoUnlessToldOtherwise(t *testing.T) {
 	}
 }
 
+func TestCommandsOfRepairDoNotSeeSecrets(t *testing.T) {
+	t.Setenv("FIRSTSEEN_CLIENT__TOKEN", "c4nary")
+	t.Setenv("DATABASE_URL", "mysql://u:c4nary@h/d")
+	t.Setenv("OPERATORS_OWN", "kept")
+	b, r, book := repairs(t, 2, Repair{Execute: true,
+		Hook: []string{"printenv", "FIRSTSEEN_CLIENT__TOKEN", "DATABASE_URL", "OPERATORS_OWN"}})
+	b.down(1, time.Minute)
+	r.repair(t.Context(), r.next())
+	if strings.Contains(book.String(), "c4nary") || !strings.Contains(book.String(), "kept") {
+		t.Error(book.String())
+	}
+}
+
 func TestFailedRepairIsTold(t *testing.T) {
 	t.Parallel()
 	b, r, book := repairs(t, 2, Repair{Execute: true, Hook: []string{"ls", "/no/such/folder"}, Dependants: []string{"false"}})
