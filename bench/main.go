@@ -29,7 +29,7 @@ func main() {
 	profile := flag.String("profile", "", "file that each server writes a profile of its processor time to, for go tool pprof")
 	flag.IntVar(&o.idle, "idle", idleConns, "how many idle connections")
 	flag.Parse()
-	o.servers = servers{*profile}
+	o.servers = servers{profile: *profile}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	run := o.run
@@ -55,7 +55,7 @@ func (o options) run(ctx context.Context) error {
 		return fmt.Errorf("-match: %w", err)
 	}
 	all := &chainOf{}
-	for _, p := range places(o.dir, o.servers) {
+	for _, p := range places(o.dir, o.servers, hasPython(ctx)) {
 		if o.only != "" && o.only != p.name {
 			continue
 		}
@@ -99,9 +99,18 @@ const (
 	pacedObserver = "server, 1 observer at 1,000/s"
 )
 
+// inPython is so many observers of the Python server, which get a fifth of the rows: it takes its time.
+func inPython(name string, n int) contender {
+	s := servers{python: true}
+	return contender{name,
+		func(ctx context.Context, dsn string, blocks []block) (result, error) {
+			return observers{servers: s, lists: deal(blocks[:len(blocks)/5], n)}.run(ctx, dsn)
+		}}
+}
+
 // ours are the ways to use what is ours.
-func ours(s servers) []contender {
-	return []contender{
+func ours(s servers, python bool) []contender {
+	out := []contender{
 		{"store alone, 16 producers", producers(16)},
 		{"server, 1 observer", s.distinct(1)},
 		{fewObservers, s.distinct(16)},
@@ -113,6 +122,10 @@ func ours(s servers) []contender {
 			return observers{servers: s, lists: [][]block{blocks[:min(len(blocks), 1500)]}, pace: time.Millisecond}.run(ctx, dsn)
 		}},
 	}
+	if python {
+		out = append(out, inPython("server in Python, 1 observer", 1), inPython("server in Python, 16 observers", 16))
+	}
+	return out
 }
 
 // distinct is so many observers, no two of which offer the same block.

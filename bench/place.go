@@ -28,7 +28,7 @@ type place struct {
 // noDatabase is the place of servers that answer every offer at once: what remains is their own work.
 const noDatabase = "none"
 
-func places(dir string, s servers) []place {
+func places(dir string, s servers, python bool) []place {
 	out := []place{{
 		name: noDatabase, fresh: func(context.Context) (string, func(), error) { return "", func() {}, nil },
 		field: []contender{{fewObservers, s.distinct(16)}, {"server, 1 observer", s.distinct(1)},
@@ -38,7 +38,7 @@ func places(dir string, s servers) []place {
 		field: append([]contender{
 			{"driver, same tables", ceiling{connections: 1}.run},
 			{"driver, one table", ceiling{connections: 1, oneTable: true}.run},
-		}, ours(s)...),
+		}, ours(s, python)...),
 	}}
 	admin := os.Getenv(mysqlVariable)
 	if admin == "" {
@@ -52,7 +52,7 @@ func places(dir string, s servers) []place {
 			{"driver, same tables, 1 connection", ceiling{connections: 1}.run},
 			{"driver, same tables, 3 connections", ceiling{connections: 3}.run},
 			{"driver, one table", ceiling{connections: 2, oneTable: true}.run},
-		}, ours(s)...),
+		}, ours(s, python)...),
 	}}, out...)
 }
 

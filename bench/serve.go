@@ -158,7 +158,31 @@ type process struct {
 }
 
 // servers is how servers are started.
-type servers struct{ profile string }
+type servers struct {
+	profile string
+	python  bool // the Python server instead
+}
+
+// withPython runs a command with what the Python server needs. It exits with noPython where there is no Python.
+const (
+	withPython = "deploy/dev/with-python"
+	noPython   = 69
+)
+
+// hasPython tells whether the Python server can be run, which installs what it needs the first time.
+func hasPython(ctx context.Context) bool {
+	cmd := exec.CommandContext(ctx, withPython, "true")
+	cmd.Stderr = os.Stderr
+	err := cmd.Run()
+	if err == nil {
+		return true
+	}
+	if exit := new(exec.ExitError); errors.As(err, &exit) && exit.ExitCode() == noPython {
+		err = errors.New("no Python 3.11")
+	}
+	fmt.Fprintln(os.Stderr, "bench: the Python server is left out:", err)
+	return false
+}
 
 // launch starts a server over the database and waits for its address.
 func (s servers) launch(ctx context.Context, dsn string) (*process, error) {
@@ -167,6 +191,9 @@ func (s servers) launch(ctx context.Context, dsn string) (*process, error) {
 		return nil, fmt.Errorf("start server: %w", err)
 	}
 	p := &process{cmd: exec.CommandContext(ctx, self, serveWord, dsn, s.profile)}
+	if s.python {
+		p.cmd = exec.CommandContext(ctx, withPython, "python", "python/bench/serve.py", dsn)
+	}
 	p.cmd.Stderr = os.Stderr
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		return nil, fmt.Errorf("start server: %w", err)

@@ -93,7 +93,7 @@ def server(
     options = Options(at, on, name, redis, print, connections, drain, beat=beat)
     database = open_database(db)
     try:
-        asyncio.run(_serve(Server(options, Store(database))))
+        asyncio.run(_serve(options, Store(database)))
     except* OSError as group:
         raise click.ClickException("; ".join(str(e) for e in group.exceptions)) from None
     finally:
@@ -112,11 +112,11 @@ def open_database(url: str) -> Database:
     return database
 
 
-async def _serve(server: Server) -> None:
+async def _serve(options: Options, store: Store) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await server.run(stop)
+    await Server(options, store).run(stop)
 
 
 @main.command()

@@ -47,6 +47,7 @@ class Server:
         self.first_frame = options.first_frame
         self.relays = 0
         self.touched: set[Relay] = set()  # with settlements to tell, until the batch is answered
+        self.address: asyncio.Future[str] = asyncio.get_running_loop().create_future()  # host:port, once it listens
         self._tasks: dict[asyncio.Task[None], Connection] = {}
         self._presence: Publisher | None = None
         self._ends: tuple[float, float] | None = None  # of relay and bare connections, while draining
@@ -62,6 +63,7 @@ class Server:
         listener.setblocking(False)
         host, port = listener.getsockname()[:2]
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.address.set_result(address)
         _log.info("listening component=server addr=%s", address)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._accept(listener)), group.create_task(self._ping())]
@@ -112,6 +114,11 @@ class Server:
         self._count()
         if not task.cancelled() and (e := task.exception()):
             _log.error("connection failed", exc_info=e)
+
+    @property
+    def open(self) -> int:
+        """How many connections are open."""
+        return len(self._tasks)
 
     def _count(self) -> None:
         if self._presence:
