@@ -94,7 +94,10 @@ func (f *follower) from(ctx context.Context, n asker, p schema.Point) (begun, er
 		args[i] = []any{hexutil.EncodeUint64(p.Number - uint64(i)), false}
 	}
 	err := askAll(ctx, n, method, args, func(i int, raw json.RawMessage, err error) error {
-		if err != nil || string(raw) == "null" { // it may have forgotten what is old
+		if i > 0 && (rpcCode(err) != 0 || string(raw) == "null") { // it may have forgotten what is old
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 		heads[i], err = n.Trust().DecodeHead(raw)
