@@ -36,7 +36,7 @@ func main() {
 	flag.IntVar(&o.rows, "rows", 1_000_000, "blocks in the table")
 	flag.IntVar(&o.rate, "rate", 1000, "requests a second")
 	flag.IntVar(&o.conns, "conns", 50, "connections")
-	flag.DurationVar(&o.duration, "duration", 4*time.Second, "how long each contender is asked in a round")
+	flag.DurationVar(&o.duration, "duration", 3*time.Second, "how long each contender is asked in a round")
 	flag.IntVar(&o.rounds, "rounds", 3, "how often each contender is asked; the medians are told")
 	flag.StringVar(&o.dsn, "dsn", "", "database, as go-sql-driver names it; default a new one, which is dropped at the end")
 	flag.BoolVar(&o.seedOnly, "seed", false, "only fill the database named by -dsn")
