@@ -137,7 +137,7 @@ func (f *follower) resume(ctx context.Context, n asker, p schema.Position, head 
 		return f.takeUp(ctx, n, points, 0)
 	}
 	slices.Reverse(points)
-	return begun{chain: f.chain, floor: p.Number + 1, finished: points,
+	return begun{chain: f.chain, finished: points,
 		halted: f.deepGap(points[len(points)-off].Number, head.Number)}, nil
 }
 

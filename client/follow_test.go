@@ -184,6 +184,34 @@ func TestHaltOutlivesTheProcessUntilItIsResumed(t *testing.T) {
 	}
 }
 
+// Nothing that is known lies on the branch: what cannot be fetched any more is an explicit gap.
+func TestResumedBelowAllThatIsKnown(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"", filepath.Join(t.TempDir(), "spool")} {
+		t.Run("spool="+strconv.FormatBool(path != ""), func(t *testing.T) {
+			t.Parallel()
+			d := draw(t).line("a", 0, 300, "").line("b", 0, 310, "")
+			s := serveRelay(t, d)
+			s.has(300, "a300")
+			n := serveDrawing(t, d)
+			c := start(t, []string{n.URL}, []string{s.addr()}, func(o *Options) { o.Spool = path })
+			wait(t, "halt", func() bool { return c.Stats().Halted != "" && len(c.Stats().Gaps) == 1 })
+			if g := c.Stats().Gaps[0]; g.From != 300-256 || g.To != 310 {
+				t.Errorf("%+v", g)
+			}
+			c.end()
+			c = start(t, []string{n.URL}, []string{s.addr()}, func(o *Options) {
+				o.Spool, o.Backfill, o.ResumeHalted = path, 50, true
+			})
+			c.at(d, "b310")
+			s.wants(names("b", 250, 310)...)
+			if !slices.ContainsFunc(c.Stats().Gaps, func(g schema.Gap) bool { return g.From == 0 && g.To == 249 }) {
+				t.Errorf("%+v", c.Stats().Gaps)
+			}
+		})
+	}
+}
+
 func TestReorgOfOneNodeAloneHaltsNothingForGood(t *testing.T) {
 	t.Parallel()
 	d := draw(t).line("a", 0, 300, "")
