@@ -45,7 +45,9 @@ class Fleet:
         self.folder = folder
         self.commands = {"go": [str(binary)], "python": [sys.executable, "-m", "firstseen"]}
         self.running: dict[str, subprocess.Popen[bytes]] = {}
-        self.env = os.environ | {"FIRSTSEEN_SERVER__BEAT": "1s"}
+        # Nothing of the tests' own settings, which the programs would take for theirs.
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith("FIRSTSEEN_")}
+        self.env["FIRSTSEEN_SERVER__BEAT"] = "1s"
 
     def start(self, name: str, *arguments: str, command: str = "") -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
@@ -99,7 +101,7 @@ def test_both_implementations_in_one_fleet(fleet: Fleet) -> None:
     server, cache, geth = services()
     db = new_database(server)
     redis.Redis.from_url(cache).flushdb()
-    subprocess.run([*fleet.commands["go"], "migrate", "--db", db], check=True, capture_output=True)
+    subprocess.run([*fleet.commands["go"], "migrate", "--db", db], env=fleet.env, check=True, capture_output=True)
     shared = ["--db", db, "--redis", cache]
     port = {name: free_port() for name in ("geth", "authrpc", "p2p", "go", "python", "go-stats", "python-stats")}
     at = {name: f"127.0.0.1:{number}" for name, number in port.items()}
