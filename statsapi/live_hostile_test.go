@@ -215,7 +215,8 @@ func TestTheEndOfTheServerIsSaid(t *testing.T) {
 	if c := l.closed(); c.Code != websocket.StatusGoingAway {
 		t.Errorf("closed with %d %s", c.Code, c.Reason)
 	}
-	for events.lines.Scan() { //nolint:revive // to its end
+	for events.lines.Scan() {
+		continue // to its end
 	}
 	if err := <-ended; err != nil {
 		t.Error(err)

@@ -180,12 +180,9 @@ func (c *socket) beat() {
 		c.tear()
 		return
 	}
-	if c.mu.TryLock() { // else a write is under way, and its deadline is sign enough
-		if !c.over {
-			c.alive.deadline = time.Time{} // the library's own writes rely on it, too
-			c.put(pingFrame)
-		}
-		c.mu.Unlock()
+	if c.ping() != nil {
+		c.tear()
+		return
 	}
 	c.subsMu.Lock()
 	defer c.subsMu.Unlock()
@@ -195,6 +192,19 @@ func (c *socket) beat() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.pulse.Reset(c.live.opts.Ping)
+}
+
+// ping asks for a sign of life, unless a write is under way: its deadline is sign enough.
+func (c *socket) ping() error {
+	if !c.mu.TryLock() {
+		return nil
+	}
+	defer c.mu.Unlock()
+	if c.over {
+		return net.ErrClosed
+	}
+	c.alive.deadline = time.Time{} // the library's own writes rely on it, too
+	return c.put(pingFrame)
 }
 
 // write sends whole frames.

@@ -191,24 +191,3 @@ func (h *hub) restart(m *Event) {
 	h.mu.Unlock()
 	h.publish([]*Event{m})
 }
-
-// behind is how many events the slowest reader has yet to take.
-func (h *hub) behind() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	most := 0
-	for _, g := range h.groups {
-		most = max(most, g.behind())
-	}
-	return most
-}
-
-func (g *group) behind() int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	end, least := g.base+uint64(len(g.events)), g.base+uint64(len(g.events))
-	for _, s := range g.subs {
-		least = min(least, s.pos)
-	}
-	return int(end - least)
-}

@@ -130,8 +130,8 @@ func TestAnEthereumClientFollowsHeads(t *testing.T) {
 			t.Fatalf("no head %s", h.Number)
 		}
 	}
-	two, three := header(t, tip, "a"), (*types.Header)(nil)
-	three = header(t, two, "a")
+	two := header(t, tip, "a")
+	three := header(t, two, "a")
 	s.addHeader(two)
 	want(two)
 	s.addHeader(three)
