@@ -229,11 +229,13 @@ func connectionsCommand(environ []string) *cobra.Command {
 			if err := c.get(ctx, &got, values, "v1", "connections"); err != nil {
 				return err
 			}
-			print := printConnections
+			var err error
 			if c.output == "json" {
-				print = func(c *apiClient, got statsapi.Connections) error { return c.json(got) }
+				err = c.json(got)
+			} else {
+				err = printConnections(c, got)
 			}
-			if err := print(c, got); err != nil {
+			if err != nil {
 				return err
 			}
 			if !got.Known {

@@ -115,7 +115,8 @@ func (n *Node) grow(ctx context.Context, tick <-chan time.Time) error {
 // eth is the part of the eth namespace that observers use. Its methods are exported for package rpc.
 type eth struct{ chain *chain }
 
-func (e *eth) ChainId() hexutil.Uint64 { return chainID } //nolint:staticcheck // package rpc derives eth_chainId from it
+// ChainId is spelled so because package rpc makes eth_chainId of it.
+func (e *eth) ChainId() hexutil.Uint64 { return chainID }
 
 func (e *eth) BlockNumber() hexutil.Uint64 { return hexutil.Uint64(e.chain.head().number) }
 
