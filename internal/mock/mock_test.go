@@ -95,7 +95,8 @@ func TestTheChainForgetsWhatIsOldAndReplacesItsHead(t *testing.T) {
 		t.Fatal(err)
 	}
 	replaced := 0
-	for i := range 3 * keep {
+	const steps = keep + 8*rivalStep
+	for i := range steps {
 		before := c.head()
 		if err := c.step(time.Unix(1e9+int64(i), 0)); err != nil {
 			t.Fatal(err)
@@ -111,7 +112,7 @@ func TestTheChainForgetsWhatIsOldAndReplacesItsHead(t *testing.T) {
 			t.Fatalf("%d on %d", after.number, before.number)
 		}
 	}
-	if len(c.byHash) > keep || len(c.branch) > keep || replaced != 3*keep/rivalStep {
+	if len(c.byHash) > keep || len(c.branch) > keep || replaced != steps/rivalStep {
 		t.Errorf("%d blocks kept, %d on the branch, %d replaced", len(c.byHash), len(c.branch), replaced)
 	}
 	if c.behind(safeLag).number != c.head().number-safeLag || c.behind(10*keep) != c.branch[0] || c.at(0) != nil {
