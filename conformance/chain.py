@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 _ROUNDS = []
@@ -18,23 +18,27 @@ for _ in range(24):
     _ROUNDS.append(_constant)
 _MASK = 2**64 - 1
 
+# Where each lane goes (rho and pi), and by how many bits it is rotated; lane x, y is at 5y + x.
+_MOVES: list[tuple[int, int, int]] = [(0, 0, 0)]
+_x, _y = 1, 0
+for _t in range(24):
+    _to = _y, (2 * _x + 3 * _y) % 5
+    _MOVES.append((5 * _y + _x, 5 * _to[1] + _to[0], (_t + 1) * (_t + 2) // 2 % 64))
+    _x, _y = _to
 
-def _rotate(value: int, by: int) -> int:
-    by %= 64
-    return ((value << by) | (value >> (64 - by))) & _MASK
 
-
-def _permute(a: list[list[int]]) -> list[list[int]]:
+def _permute(a: list[int]) -> list[int]:
+    b = [0] * 25
     for constant in _ROUNDS:
-        c = [a[x][0] ^ a[x][1] ^ a[x][2] ^ a[x][3] ^ a[x][4] for x in range(5)]
-        d = [c[(x - 1) % 5] ^ _rotate(c[(x + 1) % 5], 1) for x in range(5)]
-        a = [[a[x][y] ^ d[x] for y in range(5)] for x in range(5)]
-        x, y, current = 1, 0, a[1][0]
-        for t in range(24):
-            x, y = y, (2 * x + 3 * y) % 5
-            current, a[x][y] = a[x][y], _rotate(current, (t + 1) * (t + 2) // 2)
-        a = [[a[x][y] ^ (~a[(x + 1) % 5][y] & a[(x + 2) % 5][y]) for y in range(5)] for x in range(5)]
-        a[0][0] ^= constant
+        c = [a[x] ^ a[x + 5] ^ a[x + 10] ^ a[x + 15] ^ a[x + 20] for x in range(5)]
+        d = [c[x - 1] ^ ((c[x - 4] << 1 | c[x - 4] >> 63) & _MASK) for x in range(5)]
+        for source, to, by in _MOVES:
+            lane = a[source] ^ d[source % 5]
+            b[to] = (lane << by | lane >> (64 - by)) & _MASK
+        for y in (0, 5, 10, 15, 20):
+            e, f, g, h, i = b[y : y + 5]
+            a[y : y + 5] = e ^ (~f & g), f ^ (~g & h), g ^ (~h & i), h ^ (~i & e), i ^ (~e & f)
+        a[0] ^= constant
     return a
 
 
@@ -43,12 +47,12 @@ def keccak256(data: bytes) -> bytes:
     rate = 136
     padded = bytearray(data + b"\x01" + bytes(-(len(data) + 1) % rate))
     padded[-1] |= 0x80
-    a = [[0] * 5 for _ in range(5)]
+    a = [0] * 25
     for at in range(0, len(padded), rate):
         for i in range(rate // 8):
-            a[i % 5][i // 5] ^= int.from_bytes(padded[at + 8 * i : at + 8 * i + 8], "little")
+            a[i] ^= int.from_bytes(padded[at + 8 * i : at + 8 * i + 8], "little")
         a = _permute(a)
-    return b"".join(a[i % 5][i // 5].to_bytes(8, "little") for i in range(4))
+    return b"".join(lane.to_bytes(8, "little") for lane in a[:4])
 
 
 def _rlp(item: bytes | list[bytes]) -> bytes:
@@ -154,9 +158,10 @@ class Block:
         return out | {"hash": self.hash, "transactions": [], "uncles": [], "size": hex(len(self.header))}
 
 
-def grow(n: int, salt: bytes = b"", *, chain: int = 1) -> list[Block]:
-    """Return blocks 0 to n, each the child of the one before."""
-    blocks = [Block(0, salt=salt, chain=chain)]
+@cache
+def grow(n: int) -> tuple[Block, ...]:
+    """Return blocks 0 to n, each the child of the one before; made once, for it takes a while."""
+    blocks = [Block(0)]
     for number in range(1, n + 1):
-        blocks.append(Block(number, blocks[-1].hash, salt, chain=chain))
-    return blocks
+        blocks.append(Block(number, blocks[-1].hash))
+    return tuple(blocks)

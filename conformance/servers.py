@@ -130,7 +130,8 @@ def hellos(s: Server) -> None:
 
 def refusals(s: Server) -> None:
     """Each bad D of the vectors is refused and counted, and the link goes on."""
-    relay, blocks, outcomes = Relay(s.connect()), iter(grow(200)), []
+    blocks, outcomes = iter(grow(400)), []
+    relay = Relay(s.connect())
     for case in load("schema/testdata/wire.json")["bad"]:
         if case["type"] == "data":
             relay.offer(bytes.fromhex(case["hex"]), next(blocks).data())
@@ -180,7 +181,8 @@ def fatal_frames(s: Server) -> None:
 
 def cumulative(s: Server) -> None:
     """Frames as fast as they go, new ones, duplicates and bad ones mixed."""
-    relay, blocks, outcomes = Relay(s.connect()), grow(300), []
+    blocks, outcomes = grow(400)[:300], []
+    relay = Relay(s.connect())
     for n, block in enumerate(blocks):
         relay.offer(block.data(payload=b"x" * (n * 37 % 5000)))
         outcomes.append("f")
@@ -219,7 +221,7 @@ def commit_first(s: Server) -> None:
 
 def one_first(s: Server) -> None:
     """Eight observers send the same blocks at once."""
-    blocks, told, misses = grow(60), [], []
+    blocks, told, misses = grow(400)[:61], [], []
     frames = [b.data() for b in blocks]
 
     def observe(n: int) -> None:
@@ -249,7 +251,8 @@ def one_first(s: Server) -> None:
 
 def killed(s: Server) -> None:
     """What was acknowledged before a kill -9 is a duplicate after it."""
-    relay, blocks = Relay(s.connect()), grow(400)
+    blocks = grow(400)
+    relay = Relay(s.connect())
     relay.offer(*(b.data() for b in blocks))
     while len(relay.ledger.told) < 50:
         relay.listen()
@@ -269,8 +272,8 @@ def killed(s: Server) -> None:
 
 def window(s: Server) -> None:
     """One frame more than the window, while nothing can be settled."""
-    relay, blocks = Relay(s.connect()), grow(1024)
-    frames = [b.data(payload=b"") for b in blocks]
+    frames = [Block(1).data(payload=b"")] * 1025
+    relay = Relay(s.connect())
     want(relay.welcome["window_frames"] == 1024, "the window is not 1,024 frames")
     with s.sql() as db:
         db.execute("BEGIN IMMEDIATE")

@@ -56,7 +56,7 @@ def test_every_block_and_the_branch_of_a_reorganisation() -> None:
             branch.append(Block(n, branch[-1].hash, b"other"))
         live[4:] = branch
         eventually(lambda: len(hashes(spool)) == 12)
-        assert hashes(spool) == [b.hash for b in blocks[:7] + branch]
+        assert hashes(spool) == [b.hash for b in [*blocks[:7], *branch]]
         eventually(lambda: branch[-1].hash.encode() in shared.report)
         origins = [wire.parse_data(e.content)[0].origin for e in spool.after(0, 100)]
         assert origins[5] == origins[6] == origins[-1] == "head"
@@ -84,7 +84,7 @@ def test_the_next_process_goes_on_where_the_last_one_ended(tmp_path: Path) -> No
 
 
 def test_a_full_spool_makes_the_chain_wait() -> None:
-    live = grow(9)
+    live = list(grow(9))
     with node(live) as url, following(url, spool := Spool(None, 5000)):
         eventually(lambda: len(hashes(spool)) == 2)
         seen = hashes(spool)
@@ -97,7 +97,7 @@ def test_a_full_spool_makes_the_chain_wait() -> None:
 
 
 def test_too_many_blocks_behind_are_a_gap_that_is_told() -> None:
-    live = grow(9)
+    live = list(grow(9))
     with node(live) as url, following(url, spool := Spool(None, 1 << 20), backfill=3) as shared:
         eventually(lambda: bool(shared.report))
         assert hashes(spool) == [b.hash for b in live[7:]]
