@@ -24,6 +24,7 @@ type mariadb struct {
 	t      *testing.T
 	dir    string // of its data
 	port   int
+	as     *syscall.Credential // whom it runs as: it refuses root
 	cmd    *exec.Cmd
 	exited chan struct{}
 	log    *tail
@@ -32,6 +33,9 @@ type mariadb struct {
 // newMariaDB installs a database system in dir and starts it. The log of a failed test shows what it had to say.
 func newMariaDB(t *testing.T, dir string) *mariadb {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("needs the time to install a MariaDB of its own: run without -short")
+	}
 	for _, program := range []string{"mariadbd", "mariadb-install-db"} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Skipf("needs %s: run `make test`, which installs it, or install mariadb-server", program)
@@ -49,9 +53,10 @@ func newMariaDB(t *testing.T, dir string) *mariadb {
 		}
 		account = me.Username
 	}
-	reachable(t, m.dir, account)
+	m.as = reachable(t, m.dir, account)
+	// A MariaDB that starts removes temporary tables that it finds in its tmpdir, those of others too: each has its own.
 	install := exec.CommandContext(t.Context(), "mariadb-install-db", append([]string{"--no-defaults", "--user=" + account,
-		"--datadir=" + m.dir, "--auth-root-authentication-method=normal", "--skip-test-db"}, innodb...)...)
+		"--datadir=" + m.dir, "--tmpdir=" + m.dir, "--auth-root-authentication-method=normal", "--skip-test-db"}, innodb...)...)
 	if out, err := install.CombinedOutput(); err != nil {
 		t.Fatalf("mariadb-install-db: %v\n%s", err, out)
 	}
@@ -68,21 +73,20 @@ func newMariaDB(t *testing.T, dir string) *mariadb {
 // innodb is what decides on the files' form and size, and on what a commit promises.
 var innodb = []string{"--innodb-log-file-size=8M", "--innodb-buffer-pool-size=32M", "--innodb-flush-log-at-trx-commit=1"}
 
-// reachable gives dir to the account and lets it through the folders above, which are the test's own.
-func reachable(t *testing.T, dir, account string) {
+// reachable gives dir to the account, lets it through the folders above, which are the test's own, and returns what it
+// takes to run as the account: nothing, unless we are root.
+func reachable(t *testing.T, dir, account string) *syscall.Credential {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		return
+		return nil
 	}
 	who, err := user.Lookup(account)
 	if err != nil {
 		t.Skipf("needs the account %s, as the package mariadb-server makes it: %v", account, err)
 	}
-	uid, err := strconv.Atoi(who.Uid)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chown(dir, uid, -1); err != nil {
+	uid, err := strconv.ParseUint(who.Uid, 10, 32)
+	gid, err2 := strconv.ParseUint(who.Gid, 10, 32)
+	if err := errors.Join(err, err2, os.Chown(dir, int(uid), int(gid))); err != nil {
 		t.Fatal(err)
 	}
 	for above := filepath.Dir(dir); above != filepath.Clean(os.TempDir()) && above != "/"; above = filepath.Dir(above) {
@@ -90,6 +94,7 @@ func reachable(t *testing.T, dir, account string) {
 			t.Fatal(err)
 		}
 	}
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 }
 
 // start runs the installed system, the first time on a free port and then on the same.
@@ -115,10 +120,7 @@ func (m *mariadb) spawn() bool {
 	m.cmd = exec.Command("mariadbd", append([]string{"--no-defaults", "--datadir=" + m.dir, "--tmpdir=" + m.dir,
 		"--socket=" + socket, "--bind-address=127.0.0.1", fmt.Sprint("--port=", m.port), "--skip-name-resolve",
 		"--skip-log-bin", "--character-set-server=utf8mb4"}, innodb...)...)
-	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if os.Geteuid() == 0 {
-		m.cmd.Args = append(m.cmd.Args, "--user=mysql")
-	}
+	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: m.as}
 	m.cmd.Stdout, m.cmd.Stderr = m.log, m.log
 	if err := m.cmd.Start(); err != nil {
 		m.t.Fatal(err)
