@@ -26,7 +26,8 @@ type Node struct {
 	chain    uint64 // that it said it is on; 0: not said yet
 	head     schema.Header
 	branch   branch
-	had      schema.Point // the tip that it had, when the tip was last agreed on
+	trail    map[schema.Hash]schema.Header // what walks of its parents have met since one came to its end
+	had      schema.Point                  // the tip that it had, when the tip was last agreed on
 
 	probed    bool      // at least one probe has ended
 	heard     time.Time // when it last gave a good head; zero: never

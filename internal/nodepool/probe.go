@@ -242,7 +242,8 @@ func header(ctx context.Context, n *Node, method, which string) (schema.Header, 
 	return h, nil
 }
 
-// link tells whether a head that is far ahead of the tip comes from it, by walking its parents.
+// link tells whether a head that is far ahead of the tip comes from it, by walking its parents. What a walk has met is
+// kept: one that takes longer than a probe may is gone on with by the next, not begun anew.
 func (p *Pool) link(ctx context.Context, n *Node, h schema.Header) (bool, error) {
 	const method = "eth_getBlockByHash"
 	if !p.mustWalk(h) {
@@ -250,7 +251,7 @@ func (p *Pool) link(ctx context.Context, n *Node, h schema.Header) (bool, error)
 	}
 	walked := []schema.Hash{h.Hash}
 	for range reach {
-		parent, err := patiently(ctx, n, method, h.Parent.String())
+		parent, err := p.parentOf(ctx, n, method, h)
 		switch {
 		case errors.Is(err, chain.ErrNoBlock):
 			return false, nil // it knows no parent of its own head: nothing is proved
@@ -264,11 +265,32 @@ func (p *Pool) link(ctx context.Context, n *Node, h schema.Header) (bool, error)
 		}
 		h = parent
 		walked = append(walked, h.Hash)
-		if p.linked(walked, h) {
+		if p.linked(n, walked, h) {
 			return true, nil
 		}
 	}
 	return false, nil
+}
+
+// parentOf asks for a block's parent, unless an earlier walk has met it.
+func (p *Pool) parentOf(ctx context.Context, n *Node, method string, h schema.Header) (schema.Header, error) {
+	p.mu.Lock()
+	parent, met := n.trail[h.Parent]
+	p.mu.Unlock()
+	if met {
+		return parent, nil
+	}
+	parent, err := patiently(ctx, n, method, h.Parent.String())
+	if err != nil || parent.Hash != h.Parent {
+		return parent, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n.trail == nil || len(n.trail) >= 2*reach {
+		n.trail = map[schema.Hash]schema.Header{}
+	}
+	n.trail[parent.Hash] = parent
+	return parent, nil
 }
 
 // patiently is header, tried again when a call fails: a walk takes so many that a node which drops one in five would
@@ -292,7 +314,7 @@ func (p *Pool) mustWalk(h schema.Header) bool {
 }
 
 // linked notes blocks that a walk has brought down to one whose parent is known.
-func (p *Pool) linked(walked []schema.Hash, last schema.Header) bool {
+func (p *Pool) linked(n *Node, walked []schema.Hash, last schema.Header) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.known.has[last.Hash] && !p.known.has[last.Parent] {
@@ -301,6 +323,7 @@ func (p *Pool) linked(walked []schema.Hash, last schema.Header) bool {
 	for _, hash := range walked {
 		p.known.add(hash)
 	}
+	n.trail = nil
 	return true
 }
 
