@@ -64,33 +64,52 @@ func obey(publish publisher) error {
 			commands <- in.Text()
 		}
 	}()
-	from := seq
-	for command := range commands {
+	from, target := seq, seq
+	for {
+		command := ""
+		if seq < target { // then a command does not have to wait for all of it
+			if err := publish(seq); err != nil {
+				return err
+			}
+			seq++
+			select {
+			case command = <-commands:
+			default:
+				continue
+			}
+		} else {
+			command = <-commands
+		}
 		var upTo, lasts int64
 		var rate float64
 		switch {
+		case command == "": // the end
+			return nil
 		case scans(command, "upto %d", &upTo):
-			for ; seq-from < upTo && len(commands) < cap(commands)/2; seq++ {
-				if err := publish(seq); err != nil {
-					return err
-				}
-			}
+			target = from + upTo
 		case command == "stop":
 			fmt.Println(seq - from)
-			from = seq
+			from, target = seq, seq
 		case scans(command, "pace %g %d", &rate, &lasts):
-			every := time.Duration(float64(time.Second) / rate)
-			start := time.Now()
-			for next := start; next.Sub(start) < time.Duration(lasts); next = next.Add(every) {
-				time.Sleep(time.Until(next))
-				if err := publish(seq); err != nil {
-					return err
-				}
-				seq++
+			if err := steady(publish, &seq, rate, time.Duration(lasts)); err != nil {
+				return err
 			}
-			from = seq
+			from, target = seq, seq
 			fmt.Println("done")
 		}
+	}
+}
+
+// steady publishes at a rate, whatever subscribers make of it.
+func steady(publish publisher, seq *int64, rate float64, lasts time.Duration) error {
+	every := time.Duration(float64(time.Second) / rate)
+	start := time.Now()
+	for next := start; next.Sub(start) < lasts; next = next.Add(every) {
+		time.Sleep(time.Until(next))
+		if err := publish(*seq); err != nil {
+			return err
+		}
+		*seq++
 	}
 	return nil
 }
