@@ -14,7 +14,9 @@ import (
 // prunedStore has lost all payloads to retention.
 type prunedStore struct{ Store }
 
-func (prunedStore) Payload(context.Context, uint64) ([]byte, error) { return nil, schema.ErrPayloadPruned }
+func (prunedStore) Payload(context.Context, uint64) ([]byte, error) {
+	return nil, schema.ErrPayloadPruned
+}
 
 // A payload that retention has taken is gone, which is not the same as one that was empty.
 func TestPrunedPayloadIsGone(t *testing.T) {
