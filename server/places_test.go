@@ -28,10 +28,22 @@ func (p *pipes) connectFrom(t *testing.T, addr string) *peer {
 	return newPeer(t, ours)
 }
 
-// half is the first part of a large frame, enough of it to need a place.
+// needsPlace is how much of a large frame makes it one, with room for what is read before it counts.
+const needsPlace = largeFrame + 8<<10
+
+// half is the first part of a large frame.
 func half() []byte {
-	whole := netstring.Append(nil, []byte(dataOf(observationAt(1), strings.Repeat("x", 4*largeFrame))))
-	return whole[:len(whole)/2]
+	whole := netstring.Append(nil, []byte(dataOf(observationAt(1), strings.Repeat("x", 2*largeFrame))))
+	return whole[:needsPlace]
+}
+
+func (p *places) taken() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, held := range p.held {
+		n += held
+	}
+	return n
 }
 
 // Three hundred connections have begun a large frame and say nothing more. How long does an honest one wait?
@@ -41,18 +53,21 @@ func TestHalfOpenFramesKeepNobodyFromAPlace(t *testing.T) {
 		name    string
 		address func(i int) string
 		greet   bool // the attackers send a HELLO
+		taken   int  // places that they have then
 		most    time.Duration
 	}{
-		{"one address", func(int) string { return "192.0.2.66" }, true, 0},
-		{"one IPv6 network", func(i int) string { return fmt.Sprintf("2001:db8:6::%x", i+1) }, true, 0},
+		{"one address", func(int) string { return "192.0.2.66" }, true, sessionPlaces / shareOfPlaces, 0},
+		{"one IPv6 network", func(i int) string { return fmt.Sprintf("2001:db8:6::%x", i+1) }, true,
+			sessionPlaces / shareOfPlaces, 0},
 		{"an address each", func(i int) string { return fmt.Sprintf("192.0.%d.%d", 2+i/200, 1+i%200) }, true,
-			(300/sessionPlaces + 1) * lapTime},
-		{"strangers with an address each", func(i int) string { return fmt.Sprintf("192.0.%d.%d", 2+i/200, 1+i%200) }, false, 0},
+			sessionPlaces, (300/sessionPlaces + 1) * lapTime},
+		{"strangers with an address each", func(i int) string { return fmt.Sprintf("192.0.%d.%d", 2+i/200, 1+i%200) }, false,
+			strangerPlaces, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				_, ln := startPiped(t)
+				r, ln := startPiped(t)
 				var attack sync.WaitGroup
 				for i := range 300 {
 					p := ln.connectFrom(t, c.address(i))
@@ -65,8 +80,11 @@ func TestHalfOpenFramesKeepNobodyFromAPlace(t *testing.T) {
 				honest := ln.connectFrom(t, "198.51.100.1")
 				honest.greet()
 				synctest.Wait()
+				if taken := r.srv.sessions.taken() + r.srv.strangers.taken(); taken != c.taken {
+					t.Fatalf("%d places are taken, want %d", taken, c.taken)
+				}
 				began := time.Now()
-				honest.send(dataOf(observationAt(2), strings.Repeat("x", 1<<20)))
+				honest.send(dataOf(observationAt(2), strings.Repeat("x", 4*largeFrame)))
 				for honest.next() == "P" {
 				}
 				if took := time.Since(began); took > c.most {
@@ -113,12 +131,12 @@ func TestHolderMustKeepThePaceWhileOthersWait(t *testing.T) {
 				holder.greet()
 				waiter.greet()
 				frame := netstring.Append(nil, []byte(dataOf(observationAt(1), strings.Repeat("x", 4*largeFrame))))
-				holder.raw(string(frame[:largeFrame]))
+				holder.raw(string(frame[:needsPlace]))
 				synctest.Wait()
 				var sending sync.WaitGroup
 				sending.Go(func() { waiter.nc.Write(frame) })
 				sending.Go(func() {
-					for rest := frame[largeFrame:]; len(rest) > 0; time.Sleep(lapTime / 4) {
+					for rest := frame[needsPlace:]; len(rest) > 0; time.Sleep(lapTime / 4) {
 						n, err := holder.nc.Write(rest[:min(c.bytes/4, len(rest))])
 						if err != nil {
 							return

@@ -37,11 +37,11 @@ func turnNode(nodes cordoner, turn func(c cordoner, name string) error, done str
 	}
 }
 
-const aboutAdminToken = `The token is that process's admin_token: from the configuration file, FIRSTSEEN_ADMIN_TOKEN, or
+const aboutAdminAccess = `The token is that process's admin_token: from the configuration file, FIRSTSEEN_ADMIN_TOKEN, or
 FIRSTSEEN_ADMIN_TOKEN_FILE naming a file that holds it. It travels in plain HTTP, so keep admin ports on loopback or a
 private network.`
 
-const aboutCordon = "Asks the process that holds the node, an observer or a gateway, on its admin port. " + aboutAdminToken +
+const aboutCordon = "Asks the process that holds the node, an observer or a gateway, on its admin port. " + aboutAdminAccess +
 	" A\ncordon lasts until it is undone or the process ends."
 
 func cordonCommand(environ []string) *cobra.Command {

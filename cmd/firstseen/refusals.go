@@ -33,7 +33,7 @@ func refusalsCommand(environ []string) *cobra.Command {
 		Use:   "refusals",
 		Short: "List what a server refused for good",
 		Long: "Asks a server for its dead letters: the newest 256 payloads since its start that it refused, and why.\n" +
-			"An observer keeps its own, with their content: see `firstseen spool ls`.\n\n" + aboutAdminToken,
+			"An observer keeps its own, with their content: see `firstseen spool ls`.\n\n" + aboutAdminAccess,
 		Example: `  FIRSTSEEN_ADMIN_TOKEN_FILE=/run/secrets/admin firstseen refusals --admin 127.0.0.1:9090`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
