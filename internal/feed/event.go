@@ -79,7 +79,7 @@ func effect(e schema.FeedEvent) Effect {
 func (e *Event) Cursor() Cursor { return Cursor{Epoch: e.Epoch, Seq: e.Seq} }
 
 // Form returns an encoding of the event, which is made by the first who asks for it and shared by all who do later. The
-// number, below 4, is the caller's own name for what encode makes. Readers must not change the result. An error is not
+// number, below 6, is the caller's own name for what encode makes. Readers must not change the result. An error is not
 // kept: the next one tries again.
 func (e *Event) Form(number int, encode func(*Event) ([]byte, error)) ([]byte, error) {
 	f := &e.forms[number]

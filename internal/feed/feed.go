@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -59,10 +58,9 @@ type Feed struct {
 	hub     *hub
 	metrics *metrics
 
-	started   chan struct{} // closed by Run when it knows where the feed ends
-	ended     chan struct{} // closed by Run when it returns
-	history   chan struct{} // holds an element for each reader of history
-	addressed atomic.Int64  // subscriptions that ask for addresses
+	started chan struct{} // closed by Run when it knows where the feed ends
+	ended   chan struct{} // closed by Run when it returns
+	history chan struct{} // holds an element for each reader of history
 
 	mu      sync.Mutex // guards what follows
 	failing time.Time  // since when the table cannot be read; zero while it can
@@ -181,15 +179,20 @@ func (f *Feed) look(ctx context.Context) error {
 			}
 			at.Epoch = end.Epoch
 		}
-		events, err := f.read(ctx, at, tailBatch, f.addressed.Load() > 0)
+		events, err := f.read(ctx, at, tailBatch, f.hub.addressed.Load() > 0)
 		if err != nil {
 			return quietly(ctx, err)
 		}
 		if len(events) == 0 {
 			return quietly(ctx, f.verify(ctx, at))
 		}
+		if !f.hub.publish(events) { // who asks for addresses came after these were read
+			if err := f.addAddresses(ctx, events); err != nil {
+				return quietly(ctx, err)
+			}
+			f.hub.publish(events)
+		}
 		f.metrics.published(events)
-		f.hub.publish(events)
 	}
 }
 

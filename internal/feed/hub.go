@@ -3,6 +3,7 @@ package feed
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // group is the readers of one filter: each event is held against it once for all of them.
@@ -19,8 +20,9 @@ type group struct {
 // hub hands events to readers. Events that it published lately stay at hand, so that a reader who is not far behind, or
 // comes back, goes on from memory and from shared encodings.
 type hub struct {
-	buffer int // events that a reader may be behind
-	keep   int // recent events
+	buffer    int          // events that a reader may be behind
+	keep      int          // recent events
+	addressed atomic.Int64 // subscriptions that ask for addresses; each counts from before it joins until it has left
 
 	mu     sync.Mutex        // guards what follows; taken before a group's
 	at     Cursor            // of the last event published
@@ -47,10 +49,20 @@ func (h *hub) now() (Cursor, *Event) {
 	return h.at, h.turn
 }
 
-// publish hands events to all readers. They follow on what was published before.
-func (h *hub) publish(events []*Event) {
+// publish hands events to all readers. They follow on what was published before. It returns false, and has done nothing,
+// if somebody asks for addresses that are not known of them.
+func (h *hub) publish(events []*Event) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.addressed.Load() > 0 && slices.ContainsFunc(events, func(e *Event) bool { return !e.addressed }) {
+		return false
+	}
+	h.hand(events)
+	return true
+}
+
+// hand needs mu.
+func (h *hub) hand(events []*Event) {
 	for _, e := range events {
 		h.follow(e)
 		if e.Missing != nil {
@@ -186,8 +198,8 @@ func (h *hub) begin(at Cursor) {
 // restart tells every reader that the feed goes on from another place than where it was.
 func (h *hub) restart(m *Event) {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	clear(h.heads)
 	h.turn = m
-	h.mu.Unlock()
-	h.publish([]*Event{m})
+	h.hand([]*Event{m})
 }

@@ -66,7 +66,7 @@ func (f *Feed) Subscribe(ctx context.Context, filter Filter, from Place) (*Subsc
 	}
 	f.metrics.subscriptions.Inc()
 	if len(filter.Addresses) > 0 {
-		f.addressed.Add(1)
+		f.hub.addressed.Add(1)
 	}
 	if from.Latest {
 		f.hub.join(s)
@@ -127,7 +127,7 @@ func (s *Subscription) Close() {
 	s.feed.hub.leave(s)
 	s.feed.metrics.subscriptions.Dec()
 	if len(s.filter.Addresses) > 0 {
-		s.feed.addressed.Add(-1)
+		s.feed.hub.addressed.Add(-1)
 	}
 }
 
