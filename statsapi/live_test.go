@@ -68,19 +68,29 @@ type message struct {
 // hear returns the next message that is not about the cursor alone.
 func (l *listener) hear() message {
 	l.t.Helper()
+	m, err := l.next()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return m
+}
+
+// next is hear for who expects that the connection may end.
+func (l *listener) next() (message, error) {
+	l.t.Helper()
 	ctx, cancel := context.WithTimeout(l.t.Context(), 20*time.Second)
 	defer cancel()
 	for {
 		_, text, err := l.conn.Read(ctx)
 		if err != nil {
-			l.t.Fatal(err)
+			return message{}, err
 		}
 		var m message
 		if err := json.Unmarshal(text, &m); err != nil {
 			l.t.Fatalf("%s: %v", text, err)
 		}
 		if m.Type != "cursor" {
-			return m
+			return m, nil
 		}
 	}
 }

@@ -1,0 +1,57 @@
+package statsapi
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/firstseen/firstseen/internal/feed"
+	"github.com/firstseen/firstseen/schema"
+)
+
+func TestEveryLiveRouteIsOpenOnlyToWhoShowsAKey(t *testing.T) {
+	t.Parallel()
+	r := &ring{}
+	reader, observer := r.mint(t, schema.ScopeRead), r.mint(t, schema.ScopeObserve)
+	s := serveLive(t, newWorld(t), feed.Options{}, Options{Access: Access{Mode: AccessKeys, Keys: r}})
+	hash, account := named("b1").String(), schema.Address{0xaa}.String()
+	for _, path := range []string{
+		"/v1/ws", "/v1/rpc", "/v1/stream", "/blocks", "/block/" + hash, "/deploy/" + hash, "/accountDeploys/" + account,
+	} {
+		open := http.StatusSwitchingProtocols
+		if path == "/v1/stream" {
+			open = http.StatusOK
+		}
+		for name, c := range map[string]struct {
+			header, value string
+			want          int
+		}{
+			"no key":           {"X-Forwarded-For", "127.0.0.1", http.StatusUnauthorized},
+			"a wrong key":      {"Authorization", "Bearer fsk_x_y", http.StatusUnauthorized},
+			"an observer's":    {"Authorization", "Bearer " + observer.Reveal(), http.StatusForbidden},
+			"a key":            {"Authorization", "Bearer " + reader.Reveal(), open},
+			"a key, otherwise": {"X-Api-Key", reader.Reveal(), open},
+		} {
+			h := http.Header{}
+			if path != "/v1/stream" {
+				h = upgrade()
+			}
+			h.Set(c.header, c.value)
+			if got := s.status(path, h); got != c.want {
+				t.Errorf("%s with %s: %d, want %d", path, name, got, c.want)
+			}
+		}
+		if got := s.status(path+"?key="+reader.Reveal(), upgrade()); got != http.StatusBadRequest {
+			t.Errorf("%s with the key in its URL: %d", path, got)
+		}
+	}
+}
+
+// upgrade is what asks for WebSocket.
+func upgrade() http.Header {
+	h := http.Header{}
+	h.Set("Connection", "Upgrade")
+	h.Set("Upgrade", "websocket")
+	h.Set("Sec-WebSocket-Version", "13")
+	h.Set("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA==")
+	return h
+}
