@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -36,7 +37,7 @@ func inspect(path string) (*Contents, error) {
 		return nil, err
 	}
 	if err := verify(path); err != nil {
-		return nil, err
+		return nil, orInUse(path, err)
 	}
 	db, err := view(path)
 	if err != nil {
@@ -45,6 +46,22 @@ func inspect(path string) (*Contents, error) {
 	defer db.Close()
 	c := &Contents{FileBytes: info.Size()}
 	return c, db.View(c.read)
+}
+
+// orInUse is ErrInUse in place of damage to a file that somebody has open: pages that are written while they are read
+// look like that.
+func orInUse(path string, err error) error {
+	if !errors.Is(err, ErrDamaged) {
+		return err
+	}
+	held, busy := lock(path)
+	if errors.Is(busy, ErrInUse) {
+		return busy
+	}
+	if busy == nil {
+		_ = held.Close() // nothing was written to it
+	}
+	return err
 }
 
 func (c *Contents) read(tx *bolt.Tx) error {

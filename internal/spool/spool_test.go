@@ -207,6 +207,26 @@ func TestOneProcessAtATime(t *testing.T) {
 	open(t, path, Options{})
 }
 
+// What is read in the middle of being written looks damaged, and is not.
+func TestNothingIsCalledDamagedThatIsInUse(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "spool")
+	if err := os.WriteFile(path, make([]byte, 1<<16), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Inspect(path); !errors.Is(err, ErrDamaged) {
+		t.Error(err)
+	}
+	held, err := lock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	if _, err := Inspect(path); !errors.Is(err, ErrInUse) || errors.Is(err, ErrDamaged) {
+		t.Error(err)
+	}
+}
+
 func second[T any](_ T, err error) error { return err }
 
 func TestFramesOfAnotherKindAreNotMixed(t *testing.T) {

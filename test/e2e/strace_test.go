@@ -37,7 +37,10 @@ func sickDisk(t *testing.T, victim *process, trouble func()) (heal func()) {
 	eventually(t, time.Minute, func() error {
 		select {
 		case <-ended:
-			t.Skipf("needs strace to be allowed to attach to a process: %s", said)
+			if strings.Contains(said.String(), "attach") {
+				t.Skipf("needs strace to be allowed to attach to a process: %s", said)
+			}
+			t.Fatalf("the process did not survive its disk: %s\n%s", said, victim.log)
 		default:
 		}
 		trouble()
