@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/firstseen/firstseen/internal/feed"
 	"github.com/firstseen/firstseen/schema"
 )
 
@@ -59,7 +60,7 @@ func TestReferenceNamesEveryRoute(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for pattern, item := range serve(t, Options{Store: newWorld(t).store}).api.huma.OpenAPI().Paths {
+	for pattern, item := range serveLive(t, newWorld(t), feed.Options{}, Options{}).api.huma.OpenAPI().Paths {
 		if !strings.Contains(string(text), "`"+pattern+"`") {
 			t.Errorf("docs/API.md does not name %s", pattern)
 		}

@@ -91,8 +91,9 @@ func renderDocs(doc *huma.OpenAPI) ([]byte, error) {
 }
 
 func docsOf(path string, op *huma.Operation) docsOperation {
-	out := docsOperation{
-		Path: path, ID: op.OperationID, Summary: op.Summary, Description: op.Description, Example: exampleOf(path),
+	out := docsOperation{Path: path, ID: op.OperationID, Summary: op.Summary, Description: op.Description}
+	if op.Responses["101"] == nil { // curl speaks no WebSocket to people
+		out.Example = exampleOf(path)
 	}
 	for _, p := range op.Parameters {
 		out.Parameters = append(out.Parameters, docsField{p.Name, p.In, docsType(p.Schema), p.Description})

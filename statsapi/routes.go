@@ -40,6 +40,9 @@ func (a *API) routeV1(r chi.Router) {
 	get(a, "/v1/connections", "getConnections", "Open connections of all servers", a.connections,
 		http.StatusBadRequest)
 	a.routeNodes()
+	if a.live != nil {
+		documentLiveRoutes(a.huma.OpenAPI())
+	}
 }
 
 // get registers an operation that answers JSON or one of the given problems.
