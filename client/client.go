@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -118,6 +119,7 @@ func (c *Client) relay(ctx context.Context) error {
 
 // replace opens the spool again, which puts a damaged file aside: what waited in it is read from the chain once more.
 func (c *Client) replace() error {
+	c.startAgain()
 	_ = c.outbox().Close() // what it could not write is among what is read again
 	box, err := newBox(c.o)
 	if err != nil {
@@ -127,6 +129,22 @@ func (c *Client) replace() error {
 	defer c.mu.Unlock()
 	c.box = box
 	return nil
+}
+
+// startAgain has the next follower begin where the oldest block waits, if no server says from where on to read: where it
+// began first may be the tip, which has moved. A block that took no place, or one on a branch, makes that a little lower.
+func (c *Client) startAgain() {
+	n := c.tally.read()
+	last := n.last
+	if at, _ := c.outbox().Begun(); last == 0 && len(at.finished) > 0 {
+		last = at.finished[len(at.finished)-1].Number
+	}
+	if last == 0 {
+		return
+	}
+	waiting, _, _ := c.outbox().Depth()
+	c.o.StartOver = false
+	c.o.Start = strconv.FormatUint(last+1-min(last+1, uint64(waiting)+n.leftOut), 10)
 }
 
 // meeting is a new one, as far as is known what it is about.

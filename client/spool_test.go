@@ -105,6 +105,22 @@ func TestSpoolDamagedInUseIsReplaced(t *testing.T) {
 	s.scripted(func(p *peer, frame []byte) bool { return wire.Type(frame) == wire.TypeData }) // never acks
 	c := spooled(t, d, s, path, nil)
 	wait(t, "blocks that wait", func() bool { return c.Stats().Sent == 10 })
+	damage(t, path)
+	s.scripted(func(p *peer, frame []byte) bool { return p.index == 0 && p.drop(nil) })
+	d.line("a", 21, 30, "a20") // the first frame of these ends the connection
+	c.at(d, "a30")
+	wait(t, "acks", func() bool { return c.Stats().First >= 20 })
+	if err := c.Ready(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if !c.log.has("put aside") || len(c.Stats().Gaps) != 0 {
+		t.Errorf("%+v", c.Stats().Gaps)
+	}
+}
+
+// damage turns a byte of every block that waits in a spool.
+func damage(t *testing.T, path string) {
+	t.Helper()
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -121,15 +137,37 @@ func TestSpoolDamagedInUseIsReplaced(t *testing.T) {
 			}
 		}
 	}
-	s.scripted(func(p *peer, frame []byte) bool { return p.index == 0 && p.drop(nil) })
-	d.line("a", 21, 30, "a20") // the first frame of these ends the connection
-	c.at(d, "a30")
-	wait(t, "acks", func() bool { return c.Stats().First >= 20 })
-	if err := c.Ready(t.Context()); err != nil {
-		t.Error(err)
-	}
-	if !c.log.has("put aside") || len(c.Stats().Gaps) != 0 {
-		t.Errorf("%+v", c.Stats().Gaps)
+}
+
+// A server that has nothing yet cannot say where to go on after damage, and the tip, where it began, is elsewhere by then.
+func TestSpoolDamagedInUseLosesNothingWhereNoServerKnowsBetter(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(s *fakeServer, o *Options){
+		"the server has nothing": func(*fakeServer, *Options) {},
+		"told to start over":     func(s *fakeServer, o *Options) { s.has(10, "a10"); o.StartOver = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "spool")
+			d := draw(t).line("a", 0, 20, "")
+			s := serveRelay(t, d)
+			s.scripted(func(p *peer, frame []byte) bool { return wire.Type(frame) == wire.TypeData }) // never acks
+			c := spooled(t, d, s, path, func(o *Options) { change(s, o) })
+			wait(t, "a beginning at the tip", func() bool { return c.Stats().Waiting == 1 })
+			d.line("a", 21, 25, "a20")
+			wait(t, "blocks that wait", func() bool { return c.Stats().Sent == 6 })
+			damage(t, path)
+			s.scripted(func(p *peer, frame []byte) bool { return p.index == 0 && p.drop(nil) })
+			d.line("a", 26, 30, "a25")
+			c.at(d, "a30")
+			wait(t, "acks", func() bool { return c.Stats().Waiting == 0 && c.Stats().First > 0 })
+			got := s.blocks()
+			for _, want := range names("a", 20, 30) {
+				if !slices.Contains(got, want) {
+					t.Errorf("%s is not delivered: %v", want, got)
+				}
+			}
+		})
 	}
 }
 
