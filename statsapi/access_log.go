@@ -1,6 +1,7 @@
 package statsapi
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 	"time"
@@ -21,7 +22,7 @@ func (a *access) line(r *http.Request, w middleware.WrapResponseWriter, who call
 		path = "(hidden)"
 	}
 	fields := logrus.Fields{
-		"method": clip(r.Method), "path": path[:min(len(path), maxLoggedPath)], "status": max(w.Status(), http.StatusOK),
+		"method": clip(r.Method), "path": path[:min(len(path), maxLoggedPath)], "status": cmp.Or(w.Status(), http.StatusOK),
 		"bytes": w.BytesWritten(), "seconds": time.Since(start).Seconds(), "client": who.addr.String(),
 		"request": requestID(r.Context()),
 	}

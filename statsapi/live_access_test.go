@@ -2,7 +2,10 @@ package statsapi
 
 import (
 	"net/http"
+	"strings"
 	"testing"
+
+	"github.com/sirupsen/logrus"
 
 	"github.com/firstseen/firstseen/internal/feed"
 	"github.com/firstseen/firstseen/schema"
@@ -43,6 +46,19 @@ func TestEveryLiveRouteIsOpenOnlyToWhoShowsAKey(t *testing.T) {
 		if got := s.status(path+"?key="+reader.Reveal(), upgrade()); got != http.StatusBadRequest {
 			t.Errorf("%s with the key in its URL: %d", path, got)
 		}
+	}
+}
+
+func TestTheAccessLogTellsConnectionsFromAnswers(t *testing.T) {
+	t.Parallel()
+	out := &lockedBuffer{}
+	log := logrus.New()
+	log.SetOutput(out)
+	s := serveLive(t, newWorld(t), feed.Options{}, Options{Log: log, Access: Access{Log: true}})
+	s.listen("/v1/ws")
+	eventually(t, "a line", func() bool { return strings.Contains(out.String(), "path=/v1/ws") })
+	if !strings.Contains(out.String(), "status=101") {
+		t.Error(out.String())
 	}
 }
 
