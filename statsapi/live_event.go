@@ -1,9 +1,11 @@
 package statsapi
 
 import (
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/firstseen/firstseen/internal/feed"
 )
@@ -52,6 +54,12 @@ const (
 	formHeader // a block's header as JSON-RPC shows it
 	formStored // a block as the event store shows it
 )
+
+// forAll is a context for asking the store on behalf of all who want an encoding: whoever happens to make it may leave
+// meanwhile. The others wait for it, so it has an end.
+func forAll(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+}
 
 func eventOf(e *feed.Event) Event {
 	out := Event{

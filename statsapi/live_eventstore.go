@@ -34,7 +34,8 @@ func (a *API) orSocket(pattern string, page http.HandlerFunc) http.HandlerFunc {
 }
 
 func (l *live) serveEventStore(w http.ResponseWriter, r *http.Request, s *slot, pattern string) {
-	chain, _, err := l.api.eventListChain(r.Context(), r.URL.Query().Get("chain"))
+	named := r.URL.Query().Get("chain")
+	chain, _, err := l.api.eventListChain(r.Context(), named)
 	if err != nil {
 		s.release()
 		writeError(w, l.api.fail(r.Context(), err))
@@ -48,6 +49,10 @@ func (l *live) serveEventStore(w http.ResponseWriter, r *http.Request, s *slot, 
 	hash, hashErr := schema.ParseHash(chi.URLParam(r, "hash"))
 	account, accountErr := schema.ParseAddress(chi.URLParam(r, "account"))
 	switch {
+	case named != "" && chain == 0: // no chain can be called so, and without a filter all would be told
+		s.release()
+		writeEventError(w, http.StatusBadRequest, badEventRoute)
+		return
 	case pattern == "/blocks":
 		event = l.storedApplied
 	case pattern == "/block/{hash}" && hashErr == nil:
@@ -83,9 +88,11 @@ func (l *live) stored(ctx context.Context, e *feed.Event) ([]byte, error) {
 		return nil, nil
 	}
 	return e.Form(formStored, func(e *feed.Event) ([]byte, error) {
+		ctx, cancel := forAll(ctx)
+		defer cancel()
 		record := *e.Record
 		record.Status = e.Status
-		blocks, err := l.api.eventBlocksOf(context.WithoutCancel(ctx), []schema.Record{record})
+		blocks, err := l.api.eventBlocksOf(ctx, []schema.Record{record})
 		if err != nil {
 			return nil, err
 		}
@@ -125,7 +132,9 @@ func (l *live) storedDeploy(hash schema.Hash) func(context.Context, *feed.Event)
 			return nil, nil
 		}
 		all, err := e.Form(formHashes, func(e *feed.Event) ([]byte, error) {
-			found, err := l.api.opts.Store.TransactionHashes(context.WithoutCancel(ctx), []schema.Key{e.Key})
+			ctx, cancel := forAll(ctx)
+			defer cancel()
+			found, err := l.api.opts.Store.TransactionHashes(ctx, []schema.Key{e.Key})
 			out := make([]byte, 0, 32*len(found[e.Key]))
 			for _, h := range found[e.Key] {
 				out = append(out, h[:]...)

@@ -1,9 +1,12 @@
 package statsapi
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"testing"
+	"testing/synctest"
 
 	"github.com/firstseen/firstseen/internal/feed"
 	"github.com/firstseen/firstseen/schema"
@@ -63,4 +66,51 @@ func TestEventStoreSocketsTellWhatTheirPagesShow(t *testing.T) {
 	if got := s.get("/blocks"); got.StatusCode != http.StatusOK {
 		t.Errorf("the page: %d", got.StatusCode)
 	}
+}
+
+func TestEventStoreSocketsRefuseWhatIsNoChain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.grow(1)
+	s := serveLive(t, w, feed.Options{}, Options{})
+	for chain, want := range map[string]int{
+		"5": http.StatusSwitchingProtocols, "": http.StatusSwitchingProtocols, "x": http.StatusBadRequest,
+		"0": http.StatusBadRequest, "-5": http.StatusBadRequest, "99999999999999999999": http.StatusBadRequest,
+	} {
+		for _, path := range []string{"/blocks", "/block/" + named("b1").String()} {
+			if got := s.status(path+"?chain="+chain, upgrade()); got != want {
+				t.Errorf("%s of chain %q: %d, want %d", path, chain, got, want)
+			}
+		}
+	}
+}
+
+// hungStore never answers by itself.
+type hungStore struct{ Store }
+
+func (hungStore) TransactionHashes(ctx context.Context, _ []schema.Key) (map[schema.Key][]schema.Hash, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func (hungStore) Headers(ctx context.Context, _ uint64, _ []schema.Key) (map[schema.Key][]byte, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func TestWhatIsMadeForAllIsGivenUpInTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := &live{api: &API{opts: Options{Store: hungStore{}}}}
+		e := &feed.Event{FeedEntry: schema.FeedEntry{
+			FeedEvent: schema.FeedEvent{Key: "k"}, Record: &schema.Record{Header: &schema.Header{}},
+		}}
+		for name, encode := range map[string]func(context.Context, *feed.Event) ([]byte, error){
+			"block": l.stored, "deploy": l.storedDeploy(named("t1")), "header": l.header,
+		} {
+			if _, err := encode(t.Context(), e); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	})
 }

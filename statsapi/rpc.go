@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"time"
 
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -275,7 +274,7 @@ func (l *live) headWriter(id string) writer {
 // header returns a block's header in JSON-RPC's form, empty where nobody has kept it.
 func (l *live) header(ctx context.Context, e *feed.Event) ([]byte, error) {
 	return e.Form(formHeader, func(e *feed.Event) ([]byte, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second) // it is made for all
+		ctx, cancel := forAll(ctx)
 		defer cancel()
 		found, err := l.api.opts.Store.Headers(ctx, e.Chain, []schema.Key{e.Key})
 		if err != nil {
