@@ -34,6 +34,10 @@ func (l *live) serveStream(w http.ResponseWriter, r *http.Request, s *slot) {
 		writeError(w, err)
 		return
 	}
+	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
+	if r.Method == http.MethodHead { // of a body without an end
+		return
+	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	stop := context.AfterFunc(l.ctx, cancel)
@@ -51,7 +55,6 @@ func (l *live) stream(ctx context.Context, w http.ResponseWriter, sub *feed.Subs
 	out := http.NewResponseController(w)
 	_ = out.SetReadDeadline(time.Time{}) // the server's own would end the request after its time
 	h := w.Header()
-	h.Set("Content-Type", "text/event-stream; charset=utf-8")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // or nginx would keep events to itself for a while
 	alive := liveness{conn: out, ping: l.opts.Ping}

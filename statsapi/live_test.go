@@ -286,6 +286,16 @@ func TestStreamsGoOnAfterTheLastEventID(t *testing.T) {
 	events.comment(fmt.Sprintf("id: %s.5", strings.SplitN(id, ".", 2)[0]))
 }
 
+func TestAStreamThatNobodyReadsIsNotHeldOpen(t *testing.T) {
+	t.Parallel()
+	s := serveLive(t, newWorld(t), feed.Options{}, Options{})
+	got := s.do(http.MethodHead, "/v1/stream") // would wait for the end of a body
+	if got.StatusCode != http.StatusOK || !strings.HasPrefix(got.Header.Get("Content-Type"), "text/event-stream") {
+		t.Errorf("%d %v", got.StatusCode, got.Header)
+	}
+	eventually(t, "its place is free", func() bool { return len(s.api.live.slots) == 0 })
+}
+
 // sse is a client of /v1/stream.
 type sse struct {
 	t      testing.TB

@@ -98,6 +98,7 @@ func New(ctx context.Context, o Options) (*API, error) {
 	a.access = newAccess(a.opts, a.metrics, listener.Addr())
 	if o.Live.Feed != nil {
 		if a.live, err = newLive(a, o.Registerer); err != nil {
+			_ = listener.Close()
 			return nil, err
 		}
 	}
