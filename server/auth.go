@@ -142,13 +142,14 @@ func (s *Server) guard(ctx context.Context) {
 	}
 }
 
-// review cuts the sessions whose key was revoked, or whose certificate has expired.
+// review cuts the sessions whose key was revoked, or whose certificate has expired. Who has a new certificate by now may
+// come back with it.
 func (s *Server) review(ctx context.Context) error {
 	proved := s.proved()
 	now := s.opt.Now()
 	for _, r := range proved[""] {
 		if now.After(r.identity.until) {
-			r.cut(denied("the client certificate has expired"))
+			r.cut(&wire.Fatal{Retry: true, Code: wire.CodeAuth, Text: "the client certificate has expired"})
 		}
 	}
 	delete(proved, "")

@@ -289,7 +289,7 @@ func TestASessionEndsWithItsCertificate(t *testing.T) {
 		p.wantPrefix("W{")
 		heard := p.listen()
 		began := time.Now()
-		if got := <-heard; got != "Estop auth the client certificate has expired" || time.Since(began) > time.Minute {
+		if got := <-heard; got != "Eretry auth the client certificate has expired" || time.Since(began) > time.Minute {
 			t.Errorf("%q after %v", got, time.Since(began))
 		}
 	})
