@@ -237,16 +237,17 @@ func plainSecrets(path string) []string {
 		return nil // told of already
 	}
 	var all []string
-	for _, key := range []string{"client.token", "admin_token"} {
+	fileOf := func(key string) string {
+		return envPrefix + strings.ToUpper(strings.ReplaceAll(key, ".", "__")) + "_FILE"
+	}
+	for _, key := range []string{"client.token", "admin_token", "api_key"} {
 		if k.String(key) != "" {
-			name := envPrefix + strings.ToUpper(strings.ReplaceAll(key, ".", "__")) + "_FILE"
-			all = append(all, key+" stands in "+path+" in the clear: name a file that holds it by "+name+" instead")
+			all = append(all, key+" stands in "+path+" in the clear: name a file that holds it by "+fileOf(key)+" instead")
 		}
 	}
-	for _, key := range []string{"db", "redis"} {
+	for _, key := range []string{"db", "redis", "import.from", "import.from_redis"} {
 		if value := k.String(key); redact(value) != value {
-			all = append(all, key+" stands in "+path+" with its password in the clear: use "+
-				envPrefix+strings.ToUpper(key)+"_FILE instead")
+			all = append(all, key+" stands in "+path+" with its password in the clear: use "+fileOf(key)+" instead")
 		}
 	}
 	return all

@@ -128,7 +128,8 @@ func TestTheTokenIsHiddenAndWhatIsInTheClearIsWarnedOf(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := write(t, "f.yaml", "db: mysql://u:hunter2@db/d\nadmin_token: hunter2hunter2hunter2\nchains: {8217: {verify: none}}\n"+
-		"client: {tls: true, token: "+token+"}\nserver: {listen: ':9999', bare: off}\ngateway: {cert: c, key: "+key+"}\n")
+		"client: {tls: true, token: "+token+"}\nserver: {listen: ':9999', bare: off}\ngateway: {cert: c, key: "+key+"}\n"+
+		"api_key: hunter2hunter2\nimport: {from_redis: 'redis://:hunter2@r/0'}\n")
 	out, errs, code := firstseen(t, nil, "config", "dump", "--config", file)
 	if code != exitOK || strings.Contains(out+errs, token) || strings.Contains(out+errs, "hunter2") ||
 		!strings.Contains(out, "token: xxxxx") || !strings.Contains(out, "bare: \"off\"") || !strings.Contains(out, "verify: none") {
@@ -139,7 +140,7 @@ func TestTheTokenIsHiddenAndWhatIsInTheClearIsWarnedOf(t *testing.T) {
 		t.Error(code, out, errs)
 	}
 	for _, want := range []string{"client.token stands in " + file, "FIRSTSEEN_CLIENT__TOKEN_FILE", "FIRSTSEEN_ADMIN_TOKEN_FILE",
-		"FIRSTSEEN_DB_FILE", "gateway.key " + key + " can be read by every user", "server.listen :9999 takes blocks from anybody"} {
+		"FIRSTSEEN_DB_FILE", "FIRSTSEEN_API_KEY_FILE", "FIRSTSEEN_IMPORT__FROM_REDIS_FILE", "gateway.key " + key + " can be read by every user", "server.listen :9999 takes blocks from anybody"} {
 		if strings.Count(errs, want) != 1 {
 			t.Errorf("%d times %q in:\n%s", strings.Count(errs, want), want, errs)
 		}
