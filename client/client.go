@@ -34,6 +34,9 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	if b, ok := box.(spoolBox); ok && b.Counts().SetAside {
+		o.StartOver = false // it has started: what the damaged spool had comes before, as far as a server knows
+	}
 	c, err := assemble(o, box)
 	if err != nil {
 		_ = box.Close() // the error that kept it from starting is the one to tell

@@ -72,26 +72,28 @@ func TestSpoolDeliversWhatAnEarlierProcessLeft(t *testing.T) {
 
 func TestDamagedSpoolGoesOnFromTheServersPosition(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "spool")
-	d := draw(t).line("a", 0, 10, "")
-	s := serveRelay(t, d)
-	c := spooled(t, d, s, path, nil)
-	s.wants("a10")
-	c.at(d, "a10")
-	c.end()
-	content, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, content[:os.Getpagesize()*3], 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s.has(10, "a10")
-	d.line("a", 11, 30, "a10")
-	c = spooled(t, d, s, path, nil)
-	s.wants(names("a", 10, 30)...)
-	if !c.log.has("spool is damaged") {
-		t.Error("not said")
+	for _, over := range []bool{false, true} { // to start over is for the first start
+		path := filepath.Join(t.TempDir(), "spool")
+		d := draw(t).line("a", 0, 10, "")
+		s := serveRelay(t, d)
+		c := spooled(t, d, s, path, nil)
+		s.wants("a10")
+		c.at(d, "a10")
+		c.end()
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, content[:os.Getpagesize()*3], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s.has(10, "a10")
+		d.line("a", 11, 30, "a10")
+		c = spooled(t, d, s, path, func(o *Options) { o.StartOver = over })
+		s.wants(names("a", 10, 30)...)
+		if !c.log.has("spool is damaged") {
+			t.Error("not said")
+		}
 	}
 }
 
