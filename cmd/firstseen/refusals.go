@@ -77,14 +77,7 @@ func listRefusals(out io.Writer, list []server.Refusal) error {
 			chain = fmt.Sprint(r.Chain)
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", r.At.Format(time.RFC3339), shown(r.Mode), shown(r.Remote),
-			dash(shown(r.Observer)), chain, dash(shown(string(r.Key))), r.Bytes, shown(r.Code), shown(r.Reason))
+			orDash(shown(r.Observer)), chain, orDash(shown(string(r.Key))), r.Bytes, shown(r.Code), shown(r.Reason))
 	}
 	return table.Flush()
-}
-
-func dash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
 }
