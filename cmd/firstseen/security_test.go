@@ -140,7 +140,8 @@ func TestTheTokenIsHiddenAndWhatIsInTheClearIsWarnedOf(t *testing.T) {
 		t.Error(code, out, errs)
 	}
 	for _, want := range []string{"client.token stands in " + file, "FIRSTSEEN_CLIENT__TOKEN_FILE", "FIRSTSEEN_ADMIN_TOKEN_FILE",
-		"FIRSTSEEN_DB_FILE", "FIRSTSEEN_API_KEY_FILE", "FIRSTSEEN_IMPORT__FROM_REDIS_FILE", "gateway.key " + key + " can be read by every user", "server.listen :9999 takes blocks from anybody"} {
+		"FIRSTSEEN_DB_FILE", "FIRSTSEEN_API_KEY_FILE", "FIRSTSEEN_IMPORT__FROM_REDIS_FILE",
+		"gateway.key " + key + " can be read by every user", "server.listen :9999 takes blocks from anybody"} {
 		if strings.Count(errs, want) != 1 {
 			t.Errorf("%d times %q in:\n%s", strings.Count(errs, want), want, errs)
 		}
