@@ -124,8 +124,8 @@ func TestReorgTooDeepHaltsAndSaysSo(t *testing.T) {
 	if !c.log.has("level=error") {
 		t.Error("nothing in the log")
 	}
-	d.line("a", 301, 302, "a300") // the node thinks better of it, but a halt is for an operator to end
 	asked := c.Stats().Nodes[0].Height
+	d.line("a", 301, 302, "a300") // the node thinks better of it, but a halt is for an operator to end
 	wait(t, "the node looked at again", func() bool { h := c.Stats().Nodes[0].Height; return h != nil && *h > *asked })
 	if c.Stats().Halted == "" || c.Stats().Last != 300 {
 		t.Errorf("%+v", c.Stats())
