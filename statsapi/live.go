@@ -2,6 +2,7 @@ package statsapi
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -108,6 +109,11 @@ func (l *live) guard(route string, serve func(http.ResponseWriter, *http.Request
 			writeProblem(w, http.StatusUpgradeRequired, "this route speaks WebSocket")
 			return
 		}
+		if wrong := misfit(r); route != "stream" && wrong != "" {
+			w.Header().Set("Sec-WebSocket-Version", "13")
+			writeProblem(w, http.StatusBadRequest, wrong)
+			return
+		}
 		s := l.claim(route)
 		if s == nil {
 			w.Header().Set("Retry-After", strconv.Itoa(5))
@@ -144,8 +150,23 @@ func (l *live) welcome(r *http.Request) bool {
 }
 
 func upgrades(r *http.Request) bool {
-	return strings.EqualFold(r.Header.Get("Upgrade"), "websocket") &&
+	return r.Method == http.MethodGet && r.ProtoAtLeast(1, 1) && strings.EqualFold(r.Header.Get("Upgrade"), "websocket") &&
 		strings.Contains(strings.ToLower(r.Header.Get("Connection")), "upgrade")
+}
+
+// misfit tells what else is wrong with a handshake (RFC 6455, section 4.2.1), which the library would say without a
+// problem.
+func misfit(r *http.Request) string {
+	if r.Header.Get("Sec-WebSocket-Version") != "13" {
+		return "only version 13 of WebSocket is spoken here"
+	}
+	keys := r.Header.Values("Sec-WebSocket-Key")
+	if len(keys) == 1 {
+		if key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(keys[0])); err == nil && len(key) == 16 {
+			return ""
+		}
+	}
+	return "Sec-WebSocket-Key must be there once: 16 bytes in base64"
 }
 
 // slot is the right to be one live connection.

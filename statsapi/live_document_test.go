@@ -49,3 +49,27 @@ func TestLiveRoutesBeginAsDocumented(t *testing.T) {
 		}
 	}
 }
+
+func TestHandshakesThatFailAreAnsweredWithProblems(t *testing.T) {
+	t.Parallel()
+	s := serveLive(t, newWorld(t), feed.Options{}, Options{})
+	for _, c := range []struct {
+		name, value string
+		want        int
+	}{
+		{"Sec-WebSocket-Version", "8", http.StatusBadRequest},
+		{"Sec-WebSocket-Key", "", http.StatusBadRequest},
+		{"Sec-WebSocket-Key", "AAAA", http.StatusBadRequest},
+		{"Upgrade", "h2c", http.StatusUpgradeRequired},
+		{"Connection", "keep-alive", http.StatusUpgradeRequired},
+	} {
+		pairs := []string{c.name, c.value}
+		for name, values := range upgrade() {
+			if name != http.CanonicalHeaderKey(c.name) {
+				pairs = append(pairs, name, values[0])
+			}
+		}
+		wantProblem(t, s.do(http.MethodGet, "/v1/ws", pairs...), c.want, "WebSocket")
+		wantProblem(t, s.do(http.MethodGet, "/v1/rpc", pairs...), c.want, "WebSocket")
+	}
+}
