@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -317,12 +318,26 @@ func TestUnverifiedChainsNeedAnAuthenticatedObserver(t *testing.T) {
 	anonymous.want("N1 auth hashes of chain 8217 cannot be verified, so its blocks are taken from authenticated observers only")
 	anonymous.wantPrefix("N2 auth ")
 	anonymous.want("A3 f")
+	heard := func(p *peer) schema.Report {
+		before := r.store.heard()
+		p.send(`S{"heads":[` + headOn(8217) + `,` + headOn(1) + `],"gaps":[{"chain":8217,"from":1,"to":2},{"chain":1,"from":1,"to":2}]}`)
+		eventually(t, "a report", func() bool { return r.store.heard() == before+1 })
+		r.store.mu.Lock()
+		defer r.store.mu.Unlock()
+		return r.store.reports[before]
+	}
+	if got := heard(anonymous); !slices.Equal(got.Chains(), []uint64{1}) || len(got.Heads)+len(got.Gaps) != 2 {
+		t.Errorf("a stranger reports %+v", got)
+	}
 
 	known1 := r.dial().secure(clientTLS(ca))
 	known1.send(helloWith(token.Reveal()))
 	known1.wantPrefix("W{")
 	known1.send(on(7, 8217, claimed, same), on(7, 1, claimed, same), on(8, 8217, claimed, func([]byte) []byte { return []byte{0xc0} }))
 	known1.want("A1 f")
+	if got := heard(known1); len(got.Heads)+len(got.Gaps) != 4 {
+		t.Errorf("of a known observer's report %+v is left", got)
+	}
 	known1.wantPrefix("N2 header the header hashes to ")
 	known1.wantPrefix("N3 header ")
 	offers := r.store.all()
@@ -330,6 +345,17 @@ func TestUnverifiedChainsNeedAnAuthenticatedObserver(t *testing.T) {
 	if len(offers) != 2 || last.Key != claimed.Key() || last.Header.Number != 7 || last.Header.Time.IsZero() {
 		t.Errorf("%d offers, the last %+v", len(offers), last)
 	}
+}
+
+func headOn(chain uint64) string {
+	return fmt.Sprintf(`{"chain":%d,"node":"geth","latest":{"number":1,"hash":"0x%064d"}}`, chain, 1)
+}
+
+// heard is how many reports came.
+func (f *fakeStore) heard() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.reports)
 }
 
 // Whatever a client does with its key, no part of the secret turns up in the log, on standard output or in an answer.

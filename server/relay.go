@@ -286,6 +286,7 @@ func (r *relay) status(ctx context.Context, content []byte) error {
 	if err != nil {
 		return fatalOf(err)
 	}
+	r.disbelieve(&report)
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
 	err = r.srv.opt.Store.Report(ctx, r.hello.Observer, report)
@@ -297,6 +298,17 @@ func (r *relay) status(ctx context.Context, content []byte) error {
 	}
 	r.reportsFail = err != nil
 	return nil
+}
+
+// disbelieve takes out what nobody answers for: of a chain whose hashes are believed, who has not proved their name has no
+// more say in the statuses of blocks than they may bring some.
+func (r *relay) disbelieve(report *schema.Report) {
+	if r.identity.proved() {
+		return
+	}
+	excepted := func(chain uint64) bool { return slices.Contains(r.srv.opt.Unverified, chain) }
+	report.Heads = slices.DeleteFunc(report.Heads, func(h schema.Head) bool { return excepted(h.Chain) })
+	report.Gaps = slices.DeleteFunc(report.Gaps, func(g schema.Gap) bool { return excepted(g.Chain) })
 }
 
 // finish ends the connection: what is outstanding is waited for, then come the last acks and refusals and the fatal
