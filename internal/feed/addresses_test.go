@@ -1,7 +1,6 @@
 package feed
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -23,21 +22,6 @@ func TestAddressesAreLookedUpForWhoAsks(t *testing.T) {
 	if got := take(t, s, 1); got != "5" {
 		t.Errorf("live %s", got)
 	}
-}
-
-// heldUp is a table whose rows come a while after they were read.
-type heldUp struct {
-	*table
-	found, goOn chan struct{} // an element of each for every read that finds rows
-}
-
-func (h *heldUp) Feed(ctx context.Context, after uint64, limit int) ([]schema.FeedEntry, error) {
-	rows, err := h.table.Feed(ctx, after, limit)
-	if len(rows) > 0 {
-		h.found <- struct{}{}
-		<-h.goOn
-	}
-	return rows, err
 }
 
 func TestWhoAsksForAddressesMissesNothingThatIsJustRead(t *testing.T) {

@@ -85,17 +85,16 @@ func (f *Feed) place(ctx context.Context, s *Subscription, from Place) error {
 	case from.Cursor.Seq == 0:
 		s.after.Epoch = now.Epoch
 		return nil
-	case from.Cursor.Epoch != now.Epoch:
-		s.pending = []*Event{missing(Cursor{Epoch: now.Epoch}, Missing{Reason: "the cursor belongs to another database"})}
-		return nil
-	case from.Cursor.Seq <= now.Seq:
+	case from.Cursor.Epoch == now.Epoch && from.Cursor.Seq <= now.Seq:
 		return nil
 	}
 	end, err := f.opts.Source.FeedEnd(ctx) // this process may be behind the one that gave the cursor
-	if err != nil {
+	switch {
+	case err != nil:
 		return fmt.Errorf("subscribe: %w", err)
-	}
-	if end.Epoch == from.Cursor.Epoch && end.Seq < from.Cursor.Seq {
+	case end.Epoch != from.Cursor.Epoch:
+		s.pending = []*Event{missing(Cursor{Epoch: end.Epoch}, Missing{Reason: "the cursor belongs to another database"})}
+	case end.Seq < from.Cursor.Seq:
 		s.pending = []*Event{missing(Cursor{Epoch: end.Epoch, Seq: end.Seq}, Missing{
 			From: end.Seq + 1, To: from.Cursor.Seq, Reason: "the feed ends before the cursor",
 		})}
