@@ -77,14 +77,27 @@ func report() schema.Report {
 	}
 }
 
-func welcome() wire.Welcome {
-	return wire.Welcome{
+// welcome names one chain, with the ancestors of its position at those heights.
+func welcome(back ...uint64) wire.Welcome {
+	w := wire.Welcome{
 		Server: "relay-1", Session: "0123456789abcdef",
 		WindowFrames: wire.WindowFrames, WindowBytes: wire.WindowBytes, MaxFrame: wire.MaxFrame,
 		PingMillis: int(wire.PingAfter.Milliseconds()), DeadMillis: int(wire.DeadAfter.Milliseconds()),
 		Chains: []schema.Position{{Chain: 1, Point: schema.Point{Number: 12, Hash: schema.Hash{9}}}},
 		Caps:   []string{},
 	}
+	for _, n := range back {
+		w.Chains[0].Back = append(w.Chains[0].Back, schema.Point{Number: n, Hash: schema.Hash{byte(n + 1)}})
+	}
+	return w
+}
+
+// welcomeBack is a W that names a position of height 12 and those ancestors, whether or not they may stand there.
+func welcomeBack(heights []string) string {
+	hash := `"hash":"0x01` + strings.Repeat("0", 62) + `"}`
+	return `W{"server":"s","session":"1","window_frames":1,"window_bytes":1,"max_frame":1,"ping_ms":1,"dead_ms":1,` +
+		`"chains":[{"chain":1,"number":12,"back":[{"number":` + strings.Join(heights, `,`+hash+`,{"number":`) + `,` + hash +
+		`],` + hash + `]}`
 }
 
 func goodCases(t *testing.T) []wireCase {
@@ -101,6 +114,7 @@ func goodCases(t *testing.T) []wireCase {
 			Token: "fsk_" + strings.Repeat("a", 16) + "_" + strings.Repeat("b", 52)}))),
 		s("hello", "unknown name, absent lists, spaces", `<!--firstseen/1 { "observer": "b", "later": {"x": [1]} }-->`),
 		c("welcome", "one chain", ok(wire.AppendWelcome(nil, welcome()))),
+		c("welcome", "ancestors down to the first block", ok(wire.AppendWelcome(nil, welcome(11, 8, 0)))),
 		s("welcome", "unknown name, absent lists", `W{"server":"s","session":"1","window_frames":1,"window_bytes":1,`+
 			`"max_frame":1,"ping_ms":1,"dead_ms":1,"later":true}`),
 		c("data", "least", ok(wire.AppendData(nil, observation(), []byte("<p>1</p>\n")))),
@@ -324,6 +338,10 @@ func badServerFrames(add func(kind string, code wire.Code, name, content string)
 	bad("welcome", "window 0", `W{"server":"s","session":"1","window_frames":0,"window_bytes":1,"max_frame":1,"ping_ms":1,"dead_ms":1}`)
 	bad("welcome", "chain without hash", `W{"server":"s","session":"1","window_frames":1,"window_bytes":1,"max_frame":1,`+
 		`"ping_ms":1,"dead_ms":1,"chains":[{"chain":1,"number":2}]}`)
+	for _, back := range []string{"12", "13", "8 11", "8 8"} {
+		bad("welcome", "position 12, ancestors "+back, welcomeBack(strings.Fields(back)))
+	}
+	bad("welcome", "ancestor without hash", strings.Replace(welcomeBack([]string{"1"}), `,"hash":"0x01`, `,"hush":"0x01`, 1))
 	bad("ack", "no flags", "A1 ")
 	bad("ack", "no space", "A1")
 	bad("ack", "no number", "A f")

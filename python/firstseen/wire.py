@@ -75,12 +75,21 @@ class Hello:
 
 
 @dataclass(frozen=True, slots=True)
+class Point:
+    """One block by height and hash."""
+
+    number: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
 class Position:
-    """The highest block of a chain whose ancestors are all stored."""
+    """The highest block of a chain whose ancestors are all stored, and some of those, the nearest first."""
 
     chain: int
     number: int
     hash: str
+    back: Sequence[Point] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,19 +331,33 @@ def hello(h: Hello) -> bytes:
 _LIMITS: Final = ("window_frames", "window_bytes", "max_frame", "ping_ms", "dead_ms")
 
 
+def _position(obj: Mapping[str, Any]) -> Position:
+    back = [Point(_uint(p, "number"), _hash(p, "hash")) for p in _list(obj, "back", dict)]
+    position = Position(_uint(obj, "chain"), _uint(obj, "number"), _hash(obj, "hash"), back)
+    heights = [position.number, *(p.number for p in back)]
+    if position.chain == 0 or any(below >= above for above, below in itertools.pairwise(heights)):
+        raise _Bad("a chain's position lacks its id, or its ancestors are out of order")
+    return position
+
+
+def _position_json(p: Position) -> dict[str, object]:
+    obj: dict[str, object] = {"chain": p.chain, "number": p.number, "hash": p.hash}
+    if p.back:
+        obj["back"] = [{"number": b.number, "hash": b.hash} for b in p.back]
+    return obj
+
+
 def parse_welcome(content: bytes) -> Welcome:
     """Parse a W frame."""
     try:
         obj = _typed(content, b"W")
-        chains = [Position(_uint(p, "chain"), _uint(p, "number"), _hash(p, "hash")) for p in _list(obj, "chains", dict)]
+        chains = [_position(p) for p in _list(obj, "chains", dict)]
         frames, size, most, ping, dead = limits = [_uint(obj, name) for name in _LIMITS]
         welcome = Welcome(
             _text(obj, "server"), _text(obj, "session"), frames, size, most, ping, dead, chains, _caps(obj)
         )
         if not valid_name(welcome.server) or not valid_name(welcome.session) or min(limits) < 1:
             raise _Bad("server, session or a limit is missing")
-        if any(p.chain == 0 for p in chains):
-            raise _Bad("a chain's position lacks its id")
     except _Bad as e:
         raise WireError("protocol", f"welcome: {e}") from None
     return welcome
@@ -342,7 +365,7 @@ def parse_welcome(content: bytes) -> Welcome:
 
 def welcome(w: Welcome) -> bytes:
     """Return the content of a W."""
-    positions = [{"chain": p.chain, "number": p.number, "hash": p.hash} for p in w.chains]
+    positions = [_position_json(p) for p in w.chains]
     return b"W" + _dump(
         {
             "server": w.server,
