@@ -107,7 +107,7 @@ func TestFewStatementsStayPrepared(t *testing.T) {
 		running(t, s)
 		answers := &settlements{t: t}
 		height := uint64(0)
-		for range 60 {
+		for range 15 {
 			for range rand.IntN(2 * batchRows) {
 				height++
 				o := blockOffer("alice", height, fmt.Sprint("a", height), fmt.Sprint("a", height-1))
