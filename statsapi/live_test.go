@@ -264,7 +264,7 @@ func TestStreamsGoOnAfterTheLastEventID(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.grow(3)
-	s := serveLive(t, w, feed.Options{}, Options{Live: LiveOptions{Ping: 20 * time.Millisecond}})
+	s := serveLive(t, w, feed.Options{}, Options{Live: LiveOptions{Ping: 500 * time.Millisecond}})
 	events := s.stream("/v1/stream?from=earliest", "")
 	var id string
 	for i := range 3 {
