@@ -201,7 +201,7 @@ func (s *Spool) setAside(why error) error {
 	}
 	s.counts.SetAside = true
 	s.log.WithError(why).WithField("kept", aside).Error("spool is damaged: put aside and begun anew. " +
-		"What waited in it is read from the chain again, from where the server's blocks end")
+		"The chain is read again from where the server's blocks end, or from --start where a server names none")
 	return nil
 }
 
