@@ -79,7 +79,7 @@ func newAccess(o Options, m *metrics, bound net.Addr) *access {
 		budgets: callers.NewGenerations[budget](maxCallers, time.Minute, o.Now),
 	}
 	if a.recheck > 0 {
-		a.keys.every = a.recheck
+		a.keys.every, a.keys.fresh = a.recheck, -1
 	}
 	if a.Burst == 0 {
 		a.Burst = max(int(2*a.Rate), 10)

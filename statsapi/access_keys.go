@@ -44,6 +44,7 @@ type shownKey struct {
 type keyring struct {
 	reader KeyReader // nil: there are no keys
 	now    func() time.Time
+	fresh  time.Duration // for so long what the store said is believed
 	every  time.Duration // between looks at the key of a long request
 	known  *callers.Generations[knownKey]
 }
@@ -54,7 +55,10 @@ type knownKey struct {
 }
 
 func newKeyring(reader KeyReader, now func() time.Time) *keyring {
-	return &keyring{reader: reader, now: now, every: keyFresh / 2, known: callers.NewGenerations[knownKey](maxKeys, time.Minute, now)}
+	return &keyring{
+		reader: reader, now: now, fresh: keyFresh, every: keyFresh / 2,
+		known: callers.NewGenerations[knownKey](maxKeys, time.Minute, now),
+	}
 }
 
 // shownToken returns the access key that a request shows: as Authorization: Bearer (RFC 6750 section 2.1), as X-Api-Key,
@@ -85,7 +89,7 @@ func (k *keyring) cached(text string) (*shownKey, error) {
 	}
 	var known knownKey
 	k.known.Use(token.ID(), false, func(v *knownKey, _ time.Time) { known = *v })
-	if known.checked.IsZero() || k.now().Sub(known.checked) > keyFresh {
+	if known.checked.IsZero() || k.now().Sub(known.checked) > k.fresh {
 		return nil, errNotCached
 	}
 	return &shownKey{token, known.checked}, token.Opens(known.key, schema.ScopeRead)
@@ -159,7 +163,10 @@ func (k *keyring) watch(ctx context.Context, key shownKey, end context.CancelCau
 			return
 		case <-tick.C:
 		}
-		seen, err := k.look(ctx, key.token.Reveal())
+		seen, err := k.cached(key.token.Reveal()) // many requests may have one key
+		if errors.Is(err, errNotCached) {
+			seen, err = k.look(ctx, key.token.Reveal())
+		}
 		switch {
 		case err == nil:
 			key.good = seen.good

@@ -3,7 +3,10 @@ package statsapi
 import (
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -47,6 +50,38 @@ func TestEveryLiveRouteIsOpenOnlyToWhoShowsAKey(t *testing.T) {
 			t.Errorf("%s with the key in its URL: %d", path, got)
 		}
 	}
+}
+
+func TestManyConnectionsOfOneKeyAskTheStoreNoMoreThanOne(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := &ring{}
+		token := r.mint(t, schema.ScopeRead)
+		k := newKeyring(r, time.Now)
+		key, err := k.look(t.Context(), token.Reveal())
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		var all sync.WaitGroup
+		for range 1000 {
+			time.Sleep(17 * time.Millisecond)
+			all.Go(func() { k.watch(t.Context(), *key, func(error) {}) })
+		}
+		time.Sleep(10 * time.Minute)
+		revoked := time.Now()
+		r.revoke(token, revoked)
+		r.mu.Lock()
+		asked := r.asked
+		r.mu.Unlock()
+		if asked > 2*int(revoked.Sub(began)/keyFresh) {
+			t.Errorf("the store was asked %d times in %s", asked, revoked.Sub(began))
+		}
+		all.Wait()
+		if took := time.Since(revoked); took > time.Minute {
+			t.Errorf("all ended after %s", took)
+		}
+	})
 }
 
 func TestTheAccessLogTellsConnectionsFromAnswers(t *testing.T) {
