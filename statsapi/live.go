@@ -47,6 +47,7 @@ type live struct {
 	ctx   context.Context // ends when the API drains; not of a request, whose own ends with its handler
 	stop  context.CancelFunc
 	slots chan struct{}  // an element for each live connection
+	begin sync.Mutex     // between them, so that none begins once drain waits for all
 	all   sync.WaitGroup // connections that have left their handler
 
 	followers   atomic.Int64 // subscriptions of WebSocket connections
@@ -178,6 +179,8 @@ type slot struct {
 
 // claim returns nil when there is no room, or no time left.
 func (l *live) claim(route string) *slot {
+	l.begin.Lock()
+	defer l.begin.Unlock()
 	if l.ctx.Err() != nil {
 		return nil
 	}
@@ -201,7 +204,9 @@ func (s *slot) release() {
 
 // drain ends all live connections, each with a word of goodbye, and waits for them until ctx ends.
 func (l *live) drain(ctx context.Context) {
+	l.begin.Lock()
 	l.stop()
+	l.begin.Unlock()
 	done := make(chan struct{})
 	go func() { l.all.Wait(); close(done) }()
 	select {

@@ -3,6 +3,7 @@ package statsapi
 import (
 	"fmt"
 	"net/http"
+	"sync"
 	"testing"
 
 	"github.com/firstseen/firstseen/internal/feed"
@@ -71,5 +72,25 @@ func TestHandshakesThatFailAreAnsweredWithProblems(t *testing.T) {
 		}
 		wantProblem(t, s.do(http.MethodGet, "/v1/ws", pairs...), c.want, "WebSocket")
 		wantProblem(t, s.do(http.MethodGet, "/v1/rpc", pairs...), c.want, "WebSocket")
+	}
+}
+
+func TestNoLiveConnectionBeginsAtTheEnd(t *testing.T) {
+	t.Parallel()
+	s := serveLive(t, newWorld(t), feed.Options{}, Options{})
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for slot := s.api.live.claim("ws"); slot != nil; slot = s.api.live.claim("ws") {
+				slot.release()
+			}
+		})
+	}
+	if err := s.stop(); err != nil {
+		t.Error(err)
+	}
+	all.Wait() // each has been refused
+	if n := len(s.api.live.slots); n != 0 {
+		t.Errorf("%d places are taken", n)
 	}
 }
