@@ -53,9 +53,10 @@ lint: ## formatters and linters only; the first run builds golangci-lint, which 
 	deploy/dev/check-python
 
 .PHONY: bench
-bench: ## ingest beside what the databases can do, queries of a million blocks (3 minutes each), then the benchmarks
+bench: ## ingest, queries of a million blocks, live readers, each beside a ceiling (4 minutes each), then the benchmarks
 	deploy/dev/with-services go run ./bench $(BENCHFLAGS)
 	deploy/dev/with-services go run ./bench/queries $(QUERYFLAGS)
+	go -C bench/fanout run . $(FANOUTFLAGS)
 	deploy/dev/with-services go test -run '^$$' -bench . -benchmem -timeout 20m $(TESTFLAGS) ./...
 
 .PHONY: build
