@@ -42,6 +42,7 @@ type Hints struct {
 	latest     uint64
 	listeners  map[*listener]struct{}
 	unanswered time.Time // when the first canary was sent that has not come back; zero if none is missing
+	answered   uint64    // how many came back
 	away       bool      // Redis does not take messages
 	cut        func()    // ends the present subscription, so that a new one is made
 
@@ -192,9 +193,12 @@ func (h *Hints) sing(ctx context.Context) {
 	tick := time.NewTicker(h.opts.Canary)
 	defer tick.Stop()
 	for {
+		h.mu.Lock()
+		answered := h.answered
+		h.mu.Unlock()
 		err := h.send(ctx, "?"+h.self)
 		h.sent(err)
-		h.expect(err == nil)
+		h.expect(answered, err == nil)
 		select {
 		case <-ctx.Done():
 			return
@@ -203,15 +207,16 @@ func (h *Hints) sing(ctx context.Context) {
 	}
 }
 
-// expect notes a canary that was sent. While Redis takes none, their absence says nothing. After two in vain the
-// subscription is made anew.
-func (h *Hints) expect(sent bool) {
+// expect notes a canary that was sent when so many had come back: it may have done so before Redis said that it took it.
+// While Redis takes none, their absence says nothing. After two in vain the subscription is made anew.
+func (h *Hints) expect(answered uint64, sent bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
 	case !sent:
 		h.unanswered = time.Time{}
 		h.up.Set(0)
+	case h.answered > answered:
 	case h.unanswered.IsZero():
 		h.unanswered = h.opts.Now()
 	case h.opts.Now().Sub(h.unanswered) >= h.opts.Canary:
@@ -299,6 +304,7 @@ func (h *Hints) take(text string) {
 		if name == h.self {
 			h.mu.Lock()
 			h.unanswered = time.Time{}
+			h.answered++
 			h.mu.Unlock()
 			h.up.Set(1)
 		}
