@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -75,12 +76,24 @@ func (d *dialer) reach(ctx context.Context, p place) (net.Conn, error) {
 	defer cancel()
 	if err := secure.HandshakeContext(each); err != nil {
 		conn.Close()
-		if errors.Is(err, io.EOF) {
-			err = fmt.Errorf("%w, which is what a port without TLS answers", err)
-		}
-		return nil, fmt.Errorf("TLS with %s (%s): %w", p.name, p.address, err)
+		return nil, fmt.Errorf("TLS with %s (%s): %w", p.name, p.address, explain(err))
 	}
 	return secure, nil
+}
+
+// explain adds to a failed handshake what may be set to have it succeed.
+func explain(err error) error {
+	var foreign x509.UnknownAuthorityError
+	var name x509.HostnameError
+	switch {
+	case errors.Is(err, io.EOF):
+		return fmt.Errorf("%w, which is what a port without TLS answers", err)
+	case errors.As(err, &foreign):
+		return fmt.Errorf("%w (--tls-ca names the authorities to trust)", err)
+	case errors.As(err, &name):
+		return fmt.Errorf("%w (--tls-name sets the name to expect)", err)
+	}
+	return err
 }
 
 func (d *dialer) resolve(ctx context.Context) (places []place, errs []error) {
