@@ -127,7 +127,7 @@ func keyRefusal(err error) *refusal {
 		return &refusal{reason: "store", status: http.StatusServiceUnavailable, detail: "access keys cannot be checked now",
 			after: time.Second}
 	case errors.Is(err, keys.ErrScope):
-		return &refusal{reason: "scope", status: http.StatusForbidden, detail: "this access key does not allow reading"}
+		return &refusal{reason: "scope", status: http.StatusForbidden, detail: "this access key does not allow reading: use one of scope read"}
 	case errors.Is(err, keys.ErrForm):
 		return &refusal{reason: "key", status: http.StatusUnauthorized, detail: err.Error()}
 	}

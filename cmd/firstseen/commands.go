@@ -175,7 +175,7 @@ func statsCommand(environ []string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := p.addStats(ctx, s, board); err != nil {
+			if err := p.addStats(ctx, s, board, "--listen"); err != nil {
 				return err
 			}
 			return p.addAdmin(ctx)
@@ -257,7 +257,7 @@ func assembleUp(ctx context.Context, cmd *cobra.Command, p *parts) error {
 	if err := p.addClient([]string{srv.Addr().String()}); err != nil {
 		return err
 	}
-	if err := p.addStats(ctx, s, board); err != nil {
+	if err := p.addStats(ctx, s, board, "--stats-listen"); err != nil {
 		return err
 	}
 	return p.addAdmin(ctx)

@@ -75,7 +75,10 @@ func keysCreate(environ []string) *cobra.Command {
 			return err
 		}
 		key, token, err := keys.Mint(schema.KeyScope(scope), observer, label)
-		if err != nil {
+		switch {
+		case err != nil && scope == string(schema.ScopeObserve) && observer == "":
+			return usagef("%v: give --observer, or --scope read for a reader of the stats API", err)
+		case err != nil:
 			return usagef("%v", err)
 		}
 		return withStore(cmd, environ, func(ctx context.Context, s *store.Store) error {

@@ -150,7 +150,11 @@ func (p *parts) addServer(s *store.Store, board presence.Board, out io.Writer) (
 	}
 	srv, err := server.New(opts)
 	if err != nil {
-		return nil, fmt.Errorf("%w (the address is set by --listen)", err)
+		flags := "address is set by --listen"
+		if c.PlainListen != "" {
+			flags = "addresses are set by --listen and --plain-listen"
+		}
+		return nil, fmt.Errorf("%w (the %s)", err, flags)
 	}
 	beats.Listens(srv.Addr().String())
 	p.refusals = srv.Refusals
@@ -207,8 +211,9 @@ func (p *parts) addConsole(ctx context.Context, board presence.Board) error {
 	return nil
 }
 
-// addStats adds the stats API with its reader of connection counts. It comes after what it asks for readiness.
-func (p *parts) addStats(ctx context.Context, s *store.Store, board presence.Board) error {
+// addStats adds the stats API with its reader of connection counts. It comes after what it asks for readiness. The flag
+// is the one that sets the address.
+func (p *parts) addStats(ctx context.Context, s *store.Store, board presence.Board, flag string) error {
 	reader, err := p.counts(board)
 	if err != nil {
 		return err
@@ -233,7 +238,7 @@ func (p *parts) addStats(ctx context.Context, s *store.Store, board presence.Boa
 		Log:   p.component("stats"), Registerer: p.registry, Gatherer: p.registry,
 	})
 	if err != nil {
-		return fmt.Errorf("%w (the address is set by --listen)", err)
+		return fmt.Errorf("%w (the address is set by %s)", err, flag)
 	}
 	p.group.Add("stats", 10*time.Second, api.Run)
 	p.listening("stats", api.Addr())

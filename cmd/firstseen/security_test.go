@@ -85,7 +85,7 @@ func TestWrongSecuritySettingsAreOneLineThatNamesTheFix(t *testing.T) {
 		want    string
 		code    int
 	}{
-		{"no observer", nil, []string{"keys", "create", "--db", db}, "needs its observer's name", exitUsage},
+		{"no observer", nil, []string{"keys", "create", "--db", db}, "give --observer, or --scope read", exitUsage},
 		{"scope", nil, []string{"keys", "create", "--db", db, "--scope", "admin"}, `scope "admin"`, exitUsage},
 		{"output", nil, []string{"keys", "list", "--db", db, "--output", "xml"}, "use table or json", exitUsage},
 		{"revoke what", nil, []string{"keys", "revoke", "--db", db}, "which key?", exitUsage},

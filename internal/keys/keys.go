@@ -33,7 +33,7 @@ var (
 	ErrForm    = errors.New("not an access key: it should look like fsk_<id>_<secret>")
 	ErrSecret  = errors.New("the access key is unknown")
 	ErrRevoked = errors.New("the access key was revoked")
-	ErrScope   = errors.New("the access key is for something else")
+	ErrScope   = errors.New("the access key is for something else: observers need scope observe, readers scope read")
 )
 
 // Token is an access key in its owner's hands. However it is printed, its secret is left out; Reveal is the only way to
@@ -49,8 +49,8 @@ func Mint(scope schema.KeyScope, observer, label string) (schema.AccessKey, Toke
 	case scope != schema.ScopeObserve && scope != schema.ScopeRead:
 		return schema.AccessKey{}, Token{}, fmt.Errorf("scope %q: use %s or %s", scope, schema.ScopeObserve, schema.ScopeRead)
 	case scope == schema.ScopeObserve && !schema.ValidName(observer):
-		return schema.AccessKey{}, Token{}, fmt.Errorf("observer %q: a key of this scope needs its observer's name, "+
-			"1 to 64 of A-Z a-z 0-9 . _ -", observer)
+		return schema.AccessKey{}, Token{}, fmt.Errorf("observer %q: a key of scope %s needs its observer's name, "+
+			"1 to 64 of A-Z a-z 0-9 . _ -", observer, scope)
 	case scope != schema.ScopeObserve && observer != "":
 		return schema.AccessKey{}, Token{}, fmt.Errorf("observer %q: only a key of scope %s has one", observer, schema.ScopeObserve)
 	case len(label) > maxLabel || !printable(label):

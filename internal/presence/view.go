@@ -145,7 +145,7 @@ func (v *view) doubt(now time.Time, live int) string {
 	case now.Sub(v.last) > v.beat:
 		return fmt.Sprintf("no reading for %s", now.Sub(v.last).Round(time.Second))
 	case live == 0 || v.empty:
-		return "no server reports"
+		return "no server reports (those of other processes do through Redis)"
 	}
 	for _, s := range v.servers {
 		if !s.clash.IsZero() && now.Sub(s.clash) < deadBeats*v.beat {
