@@ -265,7 +265,7 @@ func TestABrowserFollowsTheStream(t *testing.T) {
 	}
 	said := make(chan string, 4)
 	var page string
-	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	site := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/said" {
 			said <- r.URL.Query().Get("id")
 			return
@@ -274,6 +274,7 @@ func TestABrowserFollowsTheStream(t *testing.T) {
 		_, _ = io.WriteString(w, page)
 	}))
 	defer site.Close()
+	origin := "http://" + site.Listener.Addr().String()
 	hints := feed.NewHints(feed.HintsOptions{})
 	s := newSource(t, hints.Tell)
 	s.addHeader(header(t, nil, "a"))
@@ -283,7 +284,7 @@ func TestABrowserFollowsTheStream(t *testing.T) {
 	}
 	background(t, f.Run)
 	api, err := statsapi.New(t.Context(), statsapi.Options{
-		Addr: "127.0.0.1:0", Store: s.store, Origins: []string{site.URL}, Live: statsapi.LiveOptions{Feed: f},
+		Addr: "127.0.0.1:0", Store: s.store, Origins: []string{origin}, Live: statsapi.LiveOptions{Feed: f},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -291,9 +292,10 @@ func TestABrowserFollowsTheStream(t *testing.T) {
 	background(t, api.Run)
 	page = `<script>new EventSource("http://` + api.Addr().String() + `/v1/stream?from=earliest").onmessage =
 		e => fetch("/said?id=" + e.lastEventId)</script>`
+	site.Start()
 	program(t, exec.Command(browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync",
-		"--user-data-dir="+t.TempDir(), site.URL))
+		"--user-data-dir="+t.TempDir(), origin))
 	select {
 	case id := <-said:
 		if !strings.HasSuffix(id, ".1") {
