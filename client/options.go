@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -90,19 +91,19 @@ func (o Options) pool() nodepool.Options {
 
 // withDefaults returns the options with every zero field filled in.
 func (o Options) withDefaults() Options {
-	orDefault(&o.Poll, time.Second)
-	orDefault(&o.CallTimeout, 10*time.Second)
-	orDefault(&o.MaxAnswer, 32<<20)
-	orDefault(&o.Receipts, ReceiptsAuto)
-	orDefault(&o.Backfill, maxBackfill)
+	o.Poll = cmp.Or(o.Poll, time.Second)
+	o.CallTimeout = cmp.Or(o.CallTimeout, 10*time.Second)
+	o.MaxAnswer = cmp.Or(o.MaxAnswer, 32<<20)
+	o.Receipts = cmp.Or(o.Receipts, ReceiptsAuto)
+	o.Backfill = cmp.Or(o.Backfill, maxBackfill)
 	if o.Spool != "" {
-		orDefault(&o.OutboxEntries, 100_000)
-		orDefault(&o.OutboxBytes, 1<<30)
+		o.OutboxEntries = cmp.Or(o.OutboxEntries, 100_000)
+		o.OutboxBytes = cmp.Or(o.OutboxBytes, 1<<30)
 	}
-	orDefault(&o.OutboxEntries, 4096)
-	orDefault(&o.OutboxBytes, 64<<20)
-	orDefault(&o.Drain, 5*time.Second)
-	orDefault(&o.Recycle, 30*time.Minute)
+	o.OutboxEntries = cmp.Or(o.OutboxEntries, 4096)
+	o.OutboxBytes = cmp.Or(o.OutboxBytes, 64<<20)
+	o.Drain = cmp.Or(o.Drain, 5*time.Second)
+	o.Recycle = cmp.Or(o.Recycle, 30*time.Minute)
 	o.Log = quiet.Log(o.Log)
 	if o.Now == nil {
 		o.Now = time.Now
@@ -111,13 +112,6 @@ func (o Options) withDefaults() Options {
 		o.Rand = rand.Float64
 	}
 	return o
-}
-
-func orDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 // Validate says what is wrong with the options, in words for whoever wrote the configuration.

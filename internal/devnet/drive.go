@@ -1,6 +1,7 @@
 package devnet
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -53,7 +54,7 @@ type Geths struct {
 // StartGeths starts the processes, at the genesis block and peered with each other; ctx limits the start only. Close
 // ends them and removes their files.
 func StartGeths(ctx context.Context, opts GethOptions) (*Geths, error) {
-	orElse(&opts.Nodes, 2)
+	opts.Nodes = cmp.Or(opts.Nodes, 2)
 	o := Options{
 		ChainID: opts.ChainID, Seed: opts.Seed, Transfers: opts.Transfers,
 		Safe: opts.Safe, Finalized: opts.Finalized, Now: opts.Now, Log: opts.Log,

@@ -1,6 +1,7 @@
 package devnet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,13 +62,13 @@ func New(opts Options) (*Net, error) {
 }
 
 func (o Options) withDefaults() Options {
-	orElse(&o.Endpoints, 3)
-	orElse(&o.Truth, "127.0.0.1:0")
-	orElse(&o.ChainID, defaultChainID)
-	orElse(&o.Transfers, 3)
-	orElse(&o.Safe, 8)
-	orElse(&o.Finalized, 16)
-	orElse(&o.Period, time.Second)
+	o.Endpoints = cmp.Or(o.Endpoints, 3)
+	o.Truth = cmp.Or(o.Truth, "127.0.0.1:0")
+	o.ChainID = cmp.Or(o.ChainID, defaultChainID)
+	o.Transfers = cmp.Or(o.Transfers, 3)
+	o.Safe = cmp.Or(o.Safe, 8)
+	o.Finalized = cmp.Or(o.Finalized, 16)
+	o.Period = cmp.Or(o.Period, time.Second)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -78,13 +79,6 @@ func (o Options) withDefaults() Options {
 func (o Options) chain() chainOptions {
 	return chainOptions{
 		chainID: o.ChainID, seed: o.Seed, transfers: o.Transfers, safe: o.Safe, finalized: o.Finalized, now: o.Now,
-	}
-}
-
-func orElse[T comparable](value *T, fallback T) {
-	var zero T
-	if *value == zero {
-		*value = fallback
 	}
 }
 

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -61,21 +62,21 @@ func (o Options) withDefaults() (Options, error) {
 	if err := o.validate(); err != nil {
 		return o, fmt.Errorf("gateway: %w", err)
 	}
-	orElse(&o.MaxBody, 1<<20)
-	orElse(&o.MaxAnswer, 32<<20)
-	orElse(&o.MaxLarge, 8)
-	orElse(&o.MaxBatch, 100)
-	orElse(&o.MaxConns, 4096)
-	orElse(&o.Burst, max(int(2*o.Rate), o.MaxBatch))
-	orElse(&o.ReadTimeout, 15*time.Second)
-	orElse(&o.Attempts, 8)
-	orElse(&o.Timeout, 30*time.Second)
-	orElse(&o.AttemptTimeout, 10*time.Second)
-	orElse(&o.HedgeAfter, 500*time.Millisecond)
-	orElse(&o.HeightWait, 2*time.Second)
-	orElse(&o.Session, time.Minute)
-	orElse(&o.Reload, 10*time.Second)
-	orElse(&o.ShutdownTimeout, 8*time.Second)
+	o.MaxBody = cmp.Or(o.MaxBody, 1<<20)
+	o.MaxAnswer = cmp.Or(o.MaxAnswer, 32<<20)
+	o.MaxLarge = cmp.Or(o.MaxLarge, 8)
+	o.MaxBatch = cmp.Or(o.MaxBatch, 100)
+	o.MaxConns = cmp.Or(o.MaxConns, 4096)
+	o.Burst = cmp.Or(o.Burst, max(int(2*o.Rate), o.MaxBatch))
+	o.ReadTimeout = cmp.Or(o.ReadTimeout, 15*time.Second)
+	o.Attempts = cmp.Or(o.Attempts, 8)
+	o.Timeout = cmp.Or(o.Timeout, 30*time.Second)
+	o.AttemptTimeout = cmp.Or(o.AttemptTimeout, 10*time.Second)
+	o.HedgeAfter = cmp.Or(o.HedgeAfter, 500*time.Millisecond)
+	o.HeightWait = cmp.Or(o.HeightWait, 2*time.Second)
+	o.Session = cmp.Or(o.Session, time.Minute)
+	o.Reload = cmp.Or(o.Reload, 10*time.Second)
+	o.ShutdownTimeout = cmp.Or(o.ShutdownTimeout, 8*time.Second)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -105,11 +106,4 @@ func (o Options) validate() error {
 		return errors.New("times must not be negative")
 	}
 	return nil
-}
-
-func orElse[T comparable](value *T, fallback T) {
-	var zero T
-	if *value == zero {
-		*value = fallback
-	}
 }

@@ -1,6 +1,7 @@
 package nodepool
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -57,19 +58,19 @@ const (
 )
 
 func (o Options) withDefaults() Options {
-	orDefault(&o.Poll, time.Second)
-	orDefault(&o.ReferencePoll, max(5*time.Second, o.Poll))
-	orDefault(&o.CallTimeout, 10*time.Second)
-	orDefault(&o.MaxAnswer, 32<<20)
-	orDefault(&o.Quorum, 2)
-	orDefault(&o.Lag, 10)
-	orDefault(&o.Back, 2)
-	orDefault(&o.Proof, 3)
-	orDefault(&o.Misses, 3)
-	orDefault(&o.Stale, max(3*o.Poll, time.Second))
-	orDefault(&o.Pause, 10*time.Second)
-	orDefault(&o.Breaker, 10)
-	orDefault(&o.Patience, 15*time.Second)
+	o.Poll = cmp.Or(o.Poll, time.Second)
+	o.ReferencePoll = cmp.Or(o.ReferencePoll, max(5*time.Second, o.Poll))
+	o.CallTimeout = cmp.Or(o.CallTimeout, 10*time.Second)
+	o.MaxAnswer = cmp.Or(o.MaxAnswer, 32<<20)
+	o.Quorum = cmp.Or(o.Quorum, 2)
+	o.Lag = cmp.Or(o.Lag, 10)
+	o.Back = cmp.Or(o.Back, 2)
+	o.Proof = cmp.Or(o.Proof, 3)
+	o.Misses = cmp.Or(o.Misses, 3)
+	o.Stale = cmp.Or(o.Stale, max(3*o.Poll, time.Second))
+	o.Pause = cmp.Or(o.Pause, 10*time.Second)
+	o.Breaker = cmp.Or(o.Breaker, 10)
+	o.Patience = cmp.Or(o.Patience, 15*time.Second)
 	o.Repair = o.Repair.withDefaults()
 	o.Log = quiet.Log(o.Log)
 	if o.Now == nil {
@@ -79,13 +80,6 @@ func (o Options) withDefaults() Options {
 		o.Rand = rand.Float64
 	}
 	return o
-}
-
-func orDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 // Validate says what is wrong with the options, in words for whoever wrote the configuration.

@@ -2,6 +2,7 @@ package nodepool
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,10 +33,10 @@ type Repair struct {
 const budgetWindow = time.Hour
 
 func (r Repair) withDefaults() Repair {
-	orDefault(&r.Grace, 5*time.Minute)
-	orDefault(&r.Cooldown, 15*time.Minute)
-	orDefault(&r.Budget, 4)
-	orDefault(&r.Timeout, 2*time.Minute)
+	r.Grace = cmp.Or(r.Grace, 5*time.Minute)
+	r.Cooldown = cmp.Or(r.Cooldown, 15*time.Minute)
+	r.Budget = cmp.Or(r.Budget, 4)
+	r.Timeout = cmp.Or(r.Timeout, 2*time.Minute)
 	return r
 }
 

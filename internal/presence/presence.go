@@ -42,11 +42,3 @@ type reading struct {
 	epoch string
 	beats []Beat
 }
-
-func orDefault[T comparable](v, def T) T {
-	var zero T
-	if v == zero {
-		return def
-	}
-	return v
-}

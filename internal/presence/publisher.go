@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -46,10 +47,10 @@ type Publisher struct {
 
 // NewPublisher returns a publisher that posts on board once Run is called.
 func NewPublisher(board Board, o PublisherOptions) (*Publisher, error) {
-	o.Beat = orDefault(o.Beat, DefaultBeat)
-	o.TTL = orDefault(o.TTL, max(DefaultTTL, deadBeats*o.Beat))
-	o.Debounce = orDefault(o.Debounce, 200*time.Millisecond)
-	o.Boot = orDefault(o.Boot, rand.Text())
+	o.Beat = cmp.Or(o.Beat, DefaultBeat)
+	o.TTL = cmp.Or(o.TTL, max(DefaultTTL, deadBeats*o.Beat))
+	o.Debounce = cmp.Or(o.Debounce, 200*time.Millisecond)
+	o.Boot = cmp.Or(o.Boot, rand.Text())
 	if o.Now == nil {
 		o.Now = time.Now
 	}

@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,8 +35,8 @@ type Reader struct {
 
 // NewReader returns a reader whose snapshots say "unknown" until Run has read board for a beat.
 func NewReader(board Board, o ReaderOptions) (*Reader, error) {
-	o.Beat = orDefault(o.Beat, DefaultBeat)
-	o.Poll = orDefault(o.Poll, o.Beat/5)
+	o.Beat = cmp.Or(o.Beat, DefaultBeat)
+	o.Poll = cmp.Or(o.Poll, o.Beat/5)
 	if o.Now == nil {
 		o.Now = time.Now
 	}

@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -40,8 +41,8 @@ func Dial(rawURL string) (redis.UniversalClient, error) {
 	o.MaintNotificationsConfig = noNotifications()
 	o.DisableIdentity = true // CLIENT SETINFO is unknown before Redis 7.2
 	o.ContextTimeoutEnabled = true
-	o.MaxRetries = orDefault(o.MaxRetries, -1) // beats and readings come again by themselves
-	o.DialerRetries = orDefault(o.DialerRetries, 1)
+	o.MaxRetries = cmp.Or(o.MaxRetries, -1) // beats and readings come again by themselves
+	o.DialerRetries = cmp.Or(o.DialerRetries, 1)
 	return redis.NewClient(o), nil
 }
 
@@ -53,7 +54,7 @@ func dialCluster(rawURL string) (redis.UniversalClient, error) {
 	o.MaintNotificationsConfig = noNotifications()
 	o.DisableIdentity = true
 	o.ContextTimeoutEnabled = true
-	o.DialerRetries = orDefault(o.DialerRetries, 1)
+	o.DialerRetries = cmp.Or(o.DialerRetries, 1)
 	return redis.NewClusterClient(o), nil
 }
 
@@ -73,7 +74,7 @@ type Redis struct {
 // NewRedis returns a board that uses client and leaves closing it to the caller. Deployments that share a Redis need
 // a namespace each; the default is "firstseen".
 func NewRedis(client redis.UniversalClient, namespace string) *Redis {
-	return &Redis{client: client, index: "{" + orDefault(namespace, "firstseen") + "}:presence"}
+	return &Redis{client: client, index: "{" + cmp.Or(namespace, "firstseen") + "}:presence"}
 }
 
 func (r *Redis) key(server string) string { return r.index + ":" + server }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -111,18 +112,11 @@ func finishMySQL(cfg *mysql.Config) (source, error) {
 	cfg.MaxAllowedPacket = 0  // ask the server, so that what it would cut the connection for is refused before
 	cfg.RejectReadOnly = true // a demoted primary: reconnect until the name leads to the new one
 	cfg.Collation = "utf8mb4_bin"
-	cfg.Timeout = orDuration(cfg.Timeout, 5*time.Second)
-	cfg.ReadTimeout = orDuration(cfg.ReadTimeout, 30*time.Second)
-	cfg.WriteTimeout = orDuration(cfg.WriteTimeout, 30*time.Second)
+	cfg.Timeout = cmp.Or(cfg.Timeout, 5*time.Second)
+	cfg.ReadTimeout = cmp.Or(cfg.ReadTimeout, 30*time.Second)
+	cfg.WriteTimeout = cmp.Or(cfg.WriteTimeout, 30*time.Second)
 	cfg.Logger = &mysql.NopLogger{} // its errors come back to us too
 	return source{dialect: dialectMySQL, mysql: cfg}, nil
-}
-
-func orDuration(d, fallback time.Duration) time.Duration {
-	if d == 0 {
-		return fallback
-	}
-	return d
 }
 
 // connector opens connections of the source.
