@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -61,6 +62,13 @@ type Observation struct {
 	ContentType  string        `json:"content_type"`
 	Origin       Origin        `json:"origin"`
 	Transactions []Transaction `json:"transactions"`
+}
+
+// RawBlock is what a node answered about one block, byte for byte. Packed, it is gzip (RFC 1952) of one JSON object with
+// these two members: the raw part of an observation.
+type RawBlock struct {
+	Block    json.RawMessage // of eth_getBlockByHash or eth_getBlockByNumber, with full transactions
+	Receipts json.RawMessage // of eth_getBlockReceipts; nil where they could not be had
 }
 
 // Point names one block by height and hash.

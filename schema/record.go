@@ -42,6 +42,7 @@ type Offer struct {
 	ObservedAt   time.Time
 	ReceivedAt   time.Time
 	Transactions []Transaction
+	Raw          []byte // the block as its node showed it, packed (see RawBlock); nil where the observer did not send it
 }
 
 // Outcome is how the store settled an offer.

@@ -190,7 +190,8 @@ func (a *ingest) held() (bool, error) {
 // mark names the batch: the same in every attempt, and another for any other batch.
 func (a *ingest) mark() []byte { return a.entries[0].lead.token[:] }
 
-// insertDetails writes who else saw the records, and the transactions of the new ones, each in the order of its key.
+// insertDetails writes who else saw the records, and transactions and raw JSON of the new ones, each in the order of its
+// key.
 func (a *ingest) insertDetails(ctx context.Context) error {
 	byID := slices.Clone(a.entries)
 	slices.SortFunc(byID, func(a, b *entry) int { return cmp.Compare(a.id, b.id) })
@@ -202,9 +203,17 @@ func (a *ingest) insertDetails(ctx context.Context) error {
 		return err
 	}
 	var (
-		args []any
-		err  error
+		args, raws []any
+		err        error
 	)
+	for _, e := range byID {
+		if e.first && e.lead.offer.Raw != nil {
+			raws = append(raws, e.id, e.lead.offer.Raw)
+		}
+	}
+	if err := a.stmts.insert(ctx, a.tx, inRaws, raws); err != nil {
+		return err
+	}
 	for _, e := range a.entries {
 		if !e.first {
 			continue

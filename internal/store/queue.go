@@ -74,7 +74,7 @@ func newQueue(rows int, bytes int64) *queue {
 func newPending(offer *schema.Offer, done func(schema.Settlement)) *pending {
 	const perRow, perTransaction = 512, 256 // about what their other fields take
 	p := &pending{offer: offer, done: done}
-	p.size = int64(perRow + len(offer.Payload) + len(offer.HeaderRLP) + perTransaction*len(offer.Transactions))
+	p.size = int64(perRow + len(offer.Payload) + len(offer.Raw) + len(offer.HeaderRLP) + perTransaction*len(offer.Transactions))
 	if p.bad = screen(offer); p.bad != nil {
 		return p
 	}

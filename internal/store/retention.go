@@ -13,7 +13,7 @@ import (
 )
 
 // Retention says what a store forgets; its zero value forgets nothing. Records, their statuses, transactions and the
-// feed are kept for good whatever it says: only who else saw a record, and the payload, can go.
+// feed are kept for good whatever it says: only who else saw a record, and the payload with the raw JSON, can go.
 // Age counts from the server's reception, and the newest are those received last.
 type Retention struct {
 	ObservationsFor time.Duration // how long observations are kept; 0 means for good
@@ -169,7 +169,7 @@ func (s *Store) removeObservations(tx *gorm.DB, b bound, _ uint64) (int64, uint6
 	return done.RowsAffected, b.high, done.Error
 }
 
-// removePayloads empties payloads, and notes with each when. To find those that are left would be to read them all, so a
+// removePayloads empties payloads, deletes raw JSON, and notes with each when. To find those that are left would be to read them all, so a
 // mark tells how far it has been done.
 func (s *Store) removePayloads(tx *gorm.DB, b bound, from uint64) (int64, uint64, error) {
 	if from == 0 {
@@ -189,6 +189,10 @@ func (s *Store) removePayloads(tx *gorm.DB, b bound, from uint64) (int64, uint64
 		UpdateColumns(map[string]any{"payload": []byte{}, "payload_pruned_at": schema.Micros(s.now())})
 	if done.Error != nil {
 		return 0, 0, done.Error
+	}
+	old := tx.Model(&recordRow{}).Select("id").Where("id IN ? AND received_at < ?", ids, b.before)
+	if err := tx.Where("record IN (?)", old).Delete(&rawRow{}).Error; err != nil {
+		return 0, 0, fmt.Errorf("delete raw JSON: %w", err)
 	}
 	next := ids[len(ids)-1]
 	mark := retentionRow{Name: b.name, UpTo: min(next, b.low-1)}

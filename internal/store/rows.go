@@ -134,6 +134,14 @@ type counterRow struct {
 
 func (counterRow) TableName() string { return "feed_counter" }
 
+// rawRow is a block as its node showed it, packed as it came.
+type rawRow struct {
+	Record uint64 `gorm:"primaryKey;autoIncrement:false"`
+	Body   []byte
+}
+
+func (rawRow) TableName() string { return "raws" }
+
 // blockRow is what the judge needs of a block.
 type blockRow struct {
 	ID     uint64

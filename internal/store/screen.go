@@ -24,6 +24,8 @@ func screen(o *schema.Offer) error {
 		return &badOffer{"key is not 64 lower-case hex digits"}
 	case len(o.Payload) > maxPayload:
 		return &badOffer{fmt.Sprintf("payload is %d bytes, at most %d can be stored", len(o.Payload), maxPayload)}
+	case len(o.Raw) > maxPayload:
+		return &badOffer{fmt.Sprintf("raw JSON is %d bytes, at most %d can be stored", len(o.Raw), maxPayload)}
 	}
 	for _, text := range []struct {
 		name, value string
@@ -49,8 +51,8 @@ func screen(o *schema.Offer) error {
 }
 
 func screenBare(o *schema.Offer) error {
-	if o.Chain != schema.BareChain || len(o.Transactions) > 0 {
-		return &badOffer{"a chain or transactions without a header"}
+	if o.Chain != schema.BareChain || len(o.Transactions) > 0 || o.Raw != nil {
+		return &badOffer{"a chain, transactions or raw JSON without a header"}
 	}
 	return nil
 }

@@ -38,6 +38,8 @@ func transactionsTable() table {
 		"value", "gas_used", "tx_status", "contract"}, "id"}
 }
 
+func rawsTable() table { return table{"raws", []string{"record", "body"}, "record"} }
+
 func feedTable() table {
 	return table{"feed", []string{"seq", "kind", "chain", "key", "number", "to_number", "status", "was", "note", "at"}, ""}
 }
@@ -66,6 +68,7 @@ const (
 	inRecords      = "records"
 	inObservations = "observations"
 	inTransactions = "transactions"
+	inRaws         = "raws"
 	inFeed         = "feed"
 	lookup         = "lookup"
 	moveCounter    = "counter"
@@ -82,13 +85,13 @@ type statements struct {
 }
 
 // maxStatements bounds what one connection of the ingest keeps prepared.
-const maxStatements = 5*9 + 1 // five kinds by powers of two from 1 to chunkRows, and the counter
+const maxStatements = 6*9 + 1 // six kinds by powers of two from 1 to chunkRows, and the counter
 
 func newStatements(d dialect) *statements {
 	texts := map[statement]string{{moveCounter, 1}: d.counterSQL()}
 	for size := 1; size <= chunkRows; size *= 2 {
 		texts[statement{lookup, size}] = selectSQL(size)
-		for _, t := range []table{recordsTable(), observationsTable(), transactionsTable(), feedTable()} {
+		for _, t := range []table{recordsTable(), observationsTable(), transactionsTable(), rawsTable(), feedTable()} {
 			texts[statement{t.name, size}] = d.insertSQL(t, size)
 		}
 	}

@@ -51,7 +51,7 @@ func textsAbout() []string {
 		"One transaction for a batch of at most batch_rows new records and batch_bytes of them, after the session's statements " +
 			"on each new connection: insert records sorted by chain and key, statuses non_canonical, each offer with a random " +
 			"token of 16 bytes that stays the same in every attempt; look up id, key and token (? for each key): whose token " +
-			"is there was first; insert observations by record and observer, transactions, and unplaced for new blocks; count " +
+			"is there was first; insert observations by record and observer, transactions, raws and unplaced for new blocks; count " +
 			"clients; then, if there are new records, move the counter by their number, read where it is, insert their feed " +
 			"rows, blocks by chain and height; COMMIT.",
 		"An attempt after a COMMIT whose answer was lost holds if it inserts nothing and finds own tokens, or the mark that a " +
@@ -78,7 +78,7 @@ func (d dialect) texts(t *testing.T) texts {
 		Inserts: map[string]insert{}, Lookup: selectSQL(1), Counter: []string{d.counterSQL()}, Refusals: []uint16{},
 	}
 	unplaced := table{"unplaced", []string{"record"}, ""}
-	for _, tab := range []table{recordsTable(), observationsTable(), transactionsTable(), feedTable(), unplaced} {
+	for _, tab := range []table{recordsTable(), observationsTable(), transactionsTable(), rawsTable(), feedTable(), unplaced} {
 		row := "(" + strings.TrimSuffix(strings.Repeat("?,", len(tab.columns)), ",") + ")"
 		head, tail, ok := strings.Cut(d.insertSQL(tab, 1), row)
 		if !ok {
