@@ -45,6 +45,11 @@ type ShippedSighting struct {
 	ReceivedAt time.Time `json:"received_at"`
 }
 
+// HeightRange is a range of heights of one chain, both ends included.
+type HeightRange struct {
+	Chain, From, To uint64
+}
+
 // RangeDigest sums up the stored blocks of a range of heights, siblings included, as they stand at one place in the
 // feed. Two stores that hold the same have the same digests.
 type RangeDigest struct {

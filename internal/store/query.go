@@ -19,8 +19,12 @@ func (s *Store) metadata(ctx context.Context) *gorm.DB {
 
 // Chains returns where every stored chain stands, by chain id.
 func (s *Store) Chains(ctx context.Context) ([]schema.ChainState, error) {
+	return readChains(s.db.WithContext(ctx))
+}
+
+func readChains(db *gorm.DB) ([]schema.ChainState, error) {
 	var rows []chainRow
-	if err := s.db.WithContext(ctx).Order("chain").Find(&rows).Error; err != nil {
+	if err := db.Order("chain").Find(&rows).Error; err != nil {
 		return nil, fmt.Errorf("read chains: %w", err)
 	}
 	out := make([]schema.ChainState, len(rows))

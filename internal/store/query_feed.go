@@ -6,18 +6,28 @@ import (
 	"encoding/hex"
 	"fmt"
 
+	"gorm.io/gorm"
+
 	"github.com/firstseen/firstseen/schema"
 )
 
 // FeedEnd returns where the feed ends.
 func (s *Store) FeedEnd(ctx context.Context) (schema.FeedEnd, error) {
-	seq, err := s.feedSeq(ctx)
+	return readFeedEnd(s.db.WithContext(ctx))
+}
+
+func readFeedEnd(db *gorm.DB) (schema.FeedEnd, error) {
+	seq, err := readFeedSeq(db)
 	if err != nil || seq == 0 {
 		return schema.FeedEnd{}, err
 	}
+	own, err := replicaEpoch(db)
+	if err != nil || own != "" {
+		return schema.FeedEnd{Epoch: own, Seq: seq}, err
+	}
 	// No two databases begin with the same event at the same microsecond.
 	var first feedRow
-	if err := s.db.WithContext(ctx).Where("seq = 1").Limit(1).Find(&first).Error; err != nil {
+	if err := db.Where("seq = 1").Limit(1).Find(&first).Error; err != nil {
 		return schema.FeedEnd{}, fmt.Errorf("read start of feed: %w", err)
 	}
 	sum := sha256.Sum256(fmt.Appendf(nil, "%d %s %d %s", first.At, first.Kind, first.Chain, deref(first.Key)))
@@ -26,8 +36,12 @@ func (s *Store) FeedEnd(ctx context.Context) (schema.FeedEnd, error) {
 
 // feedSeq returns the seq of the feed's last row, 0 while it is empty.
 func (s *Store) feedSeq(ctx context.Context) (uint64, error) {
+	return readFeedSeq(s.db.WithContext(ctx))
+}
+
+func readFeedSeq(db *gorm.DB) (uint64, error) {
 	var seq uint64
-	err := s.db.WithContext(ctx).Table("feed_counter").Where("id = 1").Select("last_seq").Scan(&seq).Error
+	err := db.Table("feed_counter").Where("id = 1").Select("last_seq").Scan(&seq).Error
 	if err != nil {
 		return 0, fmt.Errorf("read feed counter: %w", err)
 	}
