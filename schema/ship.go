@@ -18,7 +18,7 @@ type ShippedRecord struct {
 	Parent       *Hash         `json:"parent,omitempty"`
 	Time         *time.Time    `json:"time,omitempty"`
 	FeeRecipient *Address      `json:"fee_recipient,omitempty"`
-	Header       Bytes         `json:"header,omitempty"` // RLP; absent where nobody has it
+	Header       Bytes         `json:"header,omitzero"` // RLP; absent where nobody has it
 	ContentType  string        `json:"content_type"`
 	Payload      []byte        `json:"payload,omitempty"`
 	PrunedAt     *time.Time    `json:"pruned_at,omitempty"` // when retention took the payload, if it came before the shipping

@@ -31,12 +31,12 @@ type Arrival struct {
 
 // ChainState is where one chain stands in the store: its branch runs from Root to Head without a gap.
 type ChainState struct {
-	Chain     uint64
-	Root      Point
-	Head      Point
-	Safe      *uint64 // the highest safe height; nil until an observer's node told of one
-	Finalized *uint64 // the highest finalized height; nil until an observer's node told of one
-	Halted    string  // why nothing changes status any more; empty while all is well
+	Chain     uint64  `json:"chain"`
+	Root      Point   `json:"root"`
+	Head      Point   `json:"head"`
+	Safe      *uint64 `json:"safe,omitempty"`      // the highest safe height; nil until an observer's node told of one
+	Finalized *uint64 `json:"finalized,omitempty"` // the highest finalized height; nil until an observer's node told of one
+	Halted    string  `json:"halted,omitempty"`    // why nothing changes status any more; empty while all is well
 }
 
 // BlockPlace is a block's place in the list of all blocks: by number from the highest, then by chain from the lowest,

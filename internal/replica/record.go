@@ -1,0 +1,90 @@
+package replica
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"sync"
+
+	"github.com/go-json-experiment/json"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/firstseen/firstseen/schema"
+)
+
+// EncodeRecord returns a record as its object is stored, and the hash that rows name it by.
+func EncodeRecord(r *schema.ShippedRecord) (stored []byte, object schema.Hash, err error) {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return nil, object, fmt.Errorf("encode record %s: %w", r.Key, err)
+	}
+	stored, err = compress(body)
+	return stored, sha256.Sum256(body), err
+}
+
+// DecodeRecord reads an object and verifies that it is the one that a row names, or else returns ErrDamaged.
+func DecodeRecord(stored []byte, object schema.Hash) (*schema.ShippedRecord, error) {
+	body, err := decompress(stored, MaxRecord)
+	if err != nil {
+		return nil, fmt.Errorf("decode record: %w", err)
+	}
+	r, err := parseRecord(body, object)
+	if err != nil {
+		return nil, fmt.Errorf("decode record: %w: %w", ErrDamaged, err)
+	}
+	return r, nil
+}
+
+func parseRecord(body []byte, object schema.Hash) (*schema.ShippedRecord, error) {
+	if sum := schema.Hash(sha256.Sum256(body)); sum != object {
+		return nil, fmt.Errorf("record hashes to %s, the row names %s", sum, object)
+	}
+	r := &schema.ShippedRecord{}
+	if err := strictly(body, r); err != nil {
+		return nil, fmt.Errorf("record %s: %w", object, err)
+	}
+	return r, nil
+}
+
+// compressor and decompressor are made once: both are safe for concurrent use and hold no state between calls.
+var (
+	compressor = sync.OnceValues(func() (*zstd.Encoder, error) {
+		return zstd.NewWriter(nil, zstd.WithEncoderCRC(true), zstd.WithZeroFrames(true))
+	})
+	decompressor = sync.OnceValues(func() (*zstd.Decoder, error) {
+		return zstd.NewReader(nil, zstd.WithDecoderMaxMemory(MaxSegment), zstd.WithDecoderMaxWindow(32<<20))
+	})
+)
+
+func compress(text []byte) ([]byte, error) {
+	encoder, err := compressor()
+	if err != nil {
+		return nil, fmt.Errorf("start zstd: %w", err)
+	}
+	return encoder.EncodeAll(text, nil), nil
+}
+
+// decompress reads one frame that states its size and has a checksum, as compress writes them.
+func decompress(stored []byte, most uint64) ([]byte, error) {
+	var head zstd.Header
+	if err := head.Decode(stored); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	switch {
+	case !head.HasCheckSum || !head.HasFCS || head.Skippable:
+		return nil, fmt.Errorf("%w: a frame without checksum or size", ErrDamaged)
+	case head.FrameContentSize > most:
+		return nil, fmt.Errorf("%w: %d bytes, at most %d are read", ErrDamaged, head.FrameContentSize, most)
+	}
+	decoder, err := decompressor()
+	if err != nil {
+		return nil, fmt.Errorf("start zstd: %w", err)
+	}
+	text, err := decoder.DecodeAll(stored, make([]byte, 0, head.FrameContentSize))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if uint64(len(text)) != head.FrameContentSize {
+		return nil, fmt.Errorf("%w: %d bytes where it says %d", ErrDamaged, len(text), head.FrameContentSize)
+	}
+	return text, nil
+}
