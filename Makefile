@@ -23,8 +23,8 @@ demo: ## a small network in one process: DEMO_HTTP=127.0.0.1:8080 sets the addre
 RACE := -race -gcflags=modernc.org/...=-race=false
 
 .PHONY: test
-test: ## every test under the race detector, against a private MariaDB, Redis and geth (installs them on Debian as root)
-	deploy/dev/with-services go test $(RACE) -timeout 12m $(TESTFLAGS) ./...
+test: ## every test under the race detector, against real services of its own (installs them on Debian as root)
+	deploy/dev/with-services --kafka go test $(RACE) -timeout 12m $(TESTFLAGS) ./...
 	deploy/dev/with-services deploy/dev/with-python python -m pytest python
 
 .PHONY: conformance
@@ -33,7 +33,7 @@ conformance: build ## our implementations and the examples of docs/WIRE.md again
 
 .PHONY: accept
 accept: ## the long tests: outages by the minute, many kills, crowds, much data
-	FIRSTSEEN_ACCEPT=1 deploy/dev/with-services go test -timeout 60m -count 1 $(TESTFLAGS) ./test/... ./server ./internal/spool
+	FIRSTSEEN_ACCEPT=1 deploy/dev/with-services --kafka go test -timeout 60m -count 1 $(TESTFLAGS) ./test/... ./server ./internal/spool
 	FIRSTSEEN_ACCEPT=1 deploy/dev/with-services deploy/dev/with-python python -m pytest python/tests/test_fleet.py
 
 .PHONY: check
