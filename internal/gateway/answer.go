@@ -3,34 +3,13 @@ package gateway
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"regexp"
 	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/firstseen/firstseen/internal/jsonrpc"
 )
-
-// Error codes: JSON-RPC 2.0, section 5.1, and EIP-1474.
-const (
-	codeParse       = -32700
-	codeInvalid     = -32600
-	codeNoMethod    = -32601
-	codeParams      = -32602
-	codeInternal    = -32603
-	codeServer      = -32000 // what no other code says
-	codeNotFound    = -32001 // the block asked for is not there yet
-	codeUnavailable = -32002
-	codeTooLarge    = -32003 // geth's code for it
-	codeLimit       = -32005
-)
-
-// rpcError is an error of the gateway's own.
-type rpcError struct {
-	code int
-	text string
-}
-
-func (e *rpcError) Error() string { return e.text }
 
 // answer is what a call came to: exactly one of result and failure is set.
 type answer struct {
@@ -44,12 +23,7 @@ type answer struct {
 
 // sorry is the gateway's own error.
 func sorry(code int, text string) answer {
-	quoted, err := json.Marshal(text)
-	if err != nil {
-		quoted = []byte(`"error"`)
-	}
-	failure := fmt.Appendf(nil, `{"code":%d,"message":%s}`, code, quoted)
-	return answer{failure: failure, code: code}
+	return answer{failure: jsonrpc.Failure(&jsonrpc.Error{Code: code, Message: text}), code: code}
 }
 
 // withStatus sets the HTTP status of an answer to a single call.
@@ -63,17 +37,7 @@ func (a answer) size() int { return len(a.result) + len(a.failure) }
 
 // appendTo writes the answer under the caller's id.
 func (a answer) appendTo(dst, id []byte) []byte {
-	dst = append(dst, `{"jsonrpc":"2.0","id":`...)
-	if id == nil {
-		id = []byte("null")
-	}
-	dst = append(dst, id...)
-	if a.failure != nil {
-		dst = append(dst, `,"error":`...)
-		return append(append(dst, a.failure...), '}')
-	}
-	dst = append(dst, `,"result":`...)
-	return append(append(dst, a.result...), '}')
+	return jsonrpc.AppendAnswer(dst, id, a.result, a.failure)
 }
 
 // ourID is the id under which nodes are asked: one question, one connection, so there is nothing to tell apart.
@@ -89,12 +53,12 @@ var (
 func readAnswer(text []byte) (answer, error) {
 	var a answer
 	id := false
-	err := readJSON(text, func(r *jsonReader) error {
-		if r.dec.PeekKind() != '{' {
+	err := jsonrpc.Read(text, func(r *jsonrpc.Reader) error {
+		if r.Kind() != '{' {
 			return errNotAnswer
 		}
-		return r.members(func(member []byte) error {
-			raw, _, err := r.value()
+		return r.Members(func(member []byte) error {
+			raw, _, err := r.Value()
 			switch name := string(member); {
 			case err != nil:
 				return err
@@ -151,9 +115,9 @@ func (a *answer) elsewhere() bool {
 		return false
 	}
 	switch a.code {
-	case codeLimit, codeInternal, codeNoMethod, codeUnavailable, codeNotFound:
+	case jsonrpc.CodeLimit, jsonrpc.CodeInternal, jsonrpc.CodeNoMethod, jsonrpc.CodeUnavailable, jsonrpc.CodeNotFound:
 		return true
-	case codeServer:
+	case jsonrpc.CodeServer:
 		return lacksBlock.Match(a.failure)
 	}
 	return false

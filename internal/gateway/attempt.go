@@ -42,7 +42,7 @@ func (g *Gateway) attempt(ctx context.Context, c *call, at candidate, body []byt
 	if err != nil && errors.Is(context.Cause(ctx), context.Canceled) {
 		return a, context.Canceled // another attempt was quicker, or the caller went: nobody's fault
 	}
-	g.metrics.attempt(at.node, c.name, time.Since(start), err)
+	g.metrics.attempt(at.node, c.Method, time.Since(start), err)
 	if !errors.Is(err, errTooLarge) { // which is the question's fault as a rule
 		g.opts.Pool.Report(at.name, err)
 	}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+
+	"github.com/firstseen/firstseen/internal/jsonrpc"
 )
 
 func anywhere(t testing.TB) []netip.Prefix {
@@ -31,15 +33,15 @@ func TestRateIsPerCaller(t *testing.T) {
 			}
 		}
 		got := s.post(one, "X-Forwarded-For", client)
-		wantCode(t, got, http.StatusTooManyRequests, codeLimit)
+		wantCode(t, got, http.StatusTooManyRequests, jsonrpc.CodeLimit)
 		if after := got.Header.Get("Retry-After"); after != "100" && after != "99" {
 			t.Errorf("Retry-After %q", after)
 		}
 	}
-	wantCode(t, s.post(one, "X-Forwarded-For", "2001:db8::ffff"), http.StatusTooManyRequests, codeLimit)
-	wantCode(t, s.post("["+one+","+one+","+one+","+one+"]", "X-Forwarded-For", "192.0.2.9"), http.StatusTooManyRequests, codeLimit)
+	wantCode(t, s.post(one, "X-Forwarded-For", "2001:db8::ffff"), http.StatusTooManyRequests, jsonrpc.CodeLimit)
+	wantCode(t, s.post("["+one+","+one+","+one+","+one+"]", "X-Forwarded-For", "192.0.2.9"), http.StatusTooManyRequests, jsonrpc.CodeLimit)
 	// A key that nobody checks is no way around.
-	wantCode(t, s.post(one, "X-Forwarded-For", "192.0.2.1", keyHeader, "made up"), http.StatusTooManyRequests, codeLimit)
+	wantCode(t, s.post(one, "X-Forwarded-For", "192.0.2.1", keyHeader, "made up"), http.StatusTooManyRequests, jsonrpc.CodeLimit)
 }
 
 func hashOf(key string) string {
@@ -75,14 +77,14 @@ func TestKeys(t *testing.T) {
 			t.Fatalf("bob: %d %s", got.StatusCode, got.body)
 		}
 	}
-	wantCode(t, s.post(one, keyHeader, "canary-b"), http.StatusTooManyRequests, codeLimit)
+	wantCode(t, s.post(one, keyHeader, "canary-b"), http.StatusTooManyRequests, jsonrpc.CodeLimit)
 	for _, key := range []string{"", "canary", hashOf("canary-a"), "canary-a " + "x", strings.Repeat("k", 10_000)} {
-		wantCode(t, s.post(one, keyHeader, key), http.StatusUnauthorized, codeServer)
+		wantCode(t, s.post(one, keyHeader, key), http.StatusUnauthorized, jsonrpc.CodeServer)
 	}
 	write("alice "+hashOf("canary-c"), "not a line")
 	write("alice " + hashOf("canary-c"))
 	await(t, "the new key is taken", func() bool { return s.post(one, keyHeader, "canary-c").StatusCode != 401 })
-	wantCode(t, s.post(one, keyHeader, "canary-a"), http.StatusUnauthorized, codeServer)
+	wantCode(t, s.post(one, keyHeader, "canary-a"), http.StatusUnauthorized, jsonrpc.CodeServer)
 	if err := s.stop(); err != nil {
 		t.Error(err)
 	}

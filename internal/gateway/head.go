@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/firstseen/firstseen/internal/jsonrpc"
 )
 
 // session is what one caller has been told of the chain.
@@ -73,7 +75,7 @@ func (g *Gateway) fit(ctx context.Context, height uint64, strict bool) ([]candid
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return nil, new(sorry(codeServer, "the request was given up").withStatus(http.StatusServiceUnavailable))
+			return nil, new(sorry(jsonrpc.CodeServer, "the request was given up").withStatus(http.StatusServiceUnavailable))
 		case <-end.C:
 			return nil, new(tooLow(height, newest))
 		}
@@ -86,9 +88,9 @@ func (g *Gateway) fit(ctx context.Context, height uint64, strict bool) ([]candid
 // tooLow is the answer where no node has the height; newest is 0 when there are no nodes at all.
 func tooLow(height, newest uint64) answer {
 	if newest == 0 {
-		return sorry(codeServer, "no node can be used now").withStatus(http.StatusServiceUnavailable)
+		return sorry(jsonrpc.CodeServer, "no node can be used now").withStatus(http.StatusServiceUnavailable)
 	}
-	a := sorry(codeNotFound, fmt.Sprintf("no node has block %d yet, the newest is %d", height, newest)).
+	a := sorry(jsonrpc.CodeNotFound, fmt.Sprintf("no node has block %d yet, the newest is %d", height, newest)).
 		withStatus(http.StatusServiceUnavailable)
 	a.newest = newest
 	return a
@@ -144,13 +146,13 @@ func (c *call) missing(result []byte) bool {
 	if !c.pinned || string(result) != "null" {
 		return false
 	}
-	return c.name == "eth_getBlockByNumber" || c.name == "eth_getHeaderByNumber" || c.name == "eth_getBlockReceipts"
+	return c.Method == "eth_getBlockByNumber" || c.Method == "eth_getHeaderByNumber" || c.Method == "eth_getBlockReceipts"
 }
 
 // learn notes the block that an answer has shown to its caller: whoever sees that a transaction was included asks for
 // the state after it next.
 func (g *Gateway) learn(caller string, c *call, a answer, order []candidate) {
-	if a.result == nil || c.name != "eth_getTransactionReceipt" && c.name != "eth_getTransactionByHash" {
+	if a.result == nil || c.Method != "eth_getTransactionReceipt" && c.Method != "eth_getTransactionByHash" {
 		return
 	}
 	height, ok := blockNumber(a.result, "blockNumber")
@@ -166,12 +168,12 @@ func (g *Gateway) learn(caller string, c *call, a answer, order []candidate) {
 
 // blockNumber finds a quantity among the members of an object.
 func blockNumber(object []byte, member string) (height uint64, ok bool) {
-	_ = readJSON(object, func(r *jsonReader) error {
-		if r.dec.PeekKind() != '{' {
+	_ = jsonrpc.Read(object, func(r *jsonrpc.Reader) error {
+		if r.Kind() != '{' {
 			return errNotAnswer
 		}
-		return r.members(func(name []byte) error {
-			raw, _, err := r.value()
+		return r.Members(func(name []byte) error {
+			raw, _, err := r.Value()
 			if err == nil && string(name) == member && len(raw) > 4 && string(raw[:3]) == `"0x` {
 				height, err = strconv.ParseUint(string(raw[3:len(raw)-1]), 16, 63)
 				ok = err == nil
@@ -188,18 +190,18 @@ func (c *call) pin(head uint64) (pinned bool) {
 	if c.tag == noTag {
 		return false
 	}
-	number := `"` + quantity(head) + `"`
+	number := `"` + jsonrpc.Quantity(head) + `"`
 	var out []byte
 	from, count := 0, 0
 	replace := func(at, end int) {
-		out = append(append(out, c.params[from:at]...), number...)
+		out = append(append(out, c.Params[from:at]...), number...)
 		from, pinned = end, true
 	}
-	if c.params != nil {
-		err := readJSON(c.params, func(r *jsonReader) error {
-			return r.elements(func(i int) error {
+	if c.Params != nil {
+		err := jsonrpc.Read(c.Params, func(r *jsonrpc.Reader) error {
+			return r.Elements(func(i int) error {
 				count++
-				return r.latest(i == c.tag, c.byTip, replace)
+				return latest(r, i == c.tag, c.byTip, replace)
 			})
 		})
 		if err != nil { // they have been read before
@@ -207,12 +209,12 @@ func (c *call) pin(head uint64) (pinned bool) {
 		}
 	}
 	if c.byTip && count == c.tag && count > 0 {
-		out = append(append(out, c.params[:lastBracket(c.params)]...), ","+number+"]"...)
-		c.params = out
+		out = append(append(out, c.Params[:lastBracket(c.Params)]...), ","+number+"]"...)
+		c.Params = out
 		return true
 	}
 	if pinned {
-		c.params = append(out, c.params[from:]...)
+		c.Params = append(out, c.Params[from:]...)
 	}
 	return pinned
 }
@@ -227,19 +229,19 @@ func lastBracket(array []byte) int {
 
 // latest reads a parameter and calls replace with the place of each "latest" in it: the parameter itself, a member of
 // an object that names a block (EIP-1898), or an end of a range of logs.
-func (r *jsonReader) latest(here, orNull bool, replace func(at, end int)) error {
-	kind := r.dec.PeekKind()
+func latest(r *jsonrpc.Reader, here, orNull bool, replace func(at, end int)) error {
+	kind := r.Kind()
 	if here && kind == '{' {
-		return r.members(func(name []byte) error {
+		return r.Members(func(name []byte) error {
 			block := string(name) == "blockNumber" || string(name) == "fromBlock" || string(name) == "toBlock"
-			return r.latest(block, false, replace)
+			return latest(r, block, false, replace)
 		})
 	}
-	raw, at, err := r.value()
+	raw, at, err := r.Value()
 	if err != nil || !here {
 		return err
 	}
-	if kind == '"' && string(unquote(raw)) == "latest" || kind == 'n' && orNull {
+	if kind == '"' && string(jsonrpc.Unquote(raw)) == "latest" || kind == 'n' && orNull {
 		replace(at, at+len(raw))
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/firstseen/firstseen/internal/devnet"
+	"github.com/firstseen/firstseen/internal/jsonrpc"
 )
 
 // chainNode is a stub that has blocks up to a height of its own.
@@ -87,7 +88,7 @@ func TestHeadsNeverGoBackForOneCaller(t *testing.T) {
 			method, params = "eth_getBlockByNumber", `["latest",false]`
 		}
 		resp, result, code := s.ask(method, params)
-		if code == codeNotFound && resp.StatusCode == http.StatusServiceUnavailable {
+		if code == jsonrpc.CodeNotFound && resp.StatusCode == http.StatusServiceUnavailable {
 			refused++
 			continue
 		}
@@ -159,12 +160,12 @@ func TestMinHeight(t *testing.T) {
 		t.Error(resp.body)
 	}
 	resp, _, code := s.ask("eth_gasPrice", "[]", minHeightHeader, "103")
-	if resp.StatusCode != 503 || code != codeNotFound || resp.Header.Get(heightHeader) != "102" ||
+	if resp.StatusCode != 503 || code != jsonrpc.CodeNotFound || resp.Header.Get(heightHeader) != "102" ||
 		!strings.Contains(resp.body, "102") {
 		t.Errorf("%d %s, %s %s", resp.StatusCode, resp.body, heightHeader, resp.Header.Get(heightHeader))
 	}
 	for _, bad := range []string{"-1", "1e3", "0x", "latest", "99999999999999999999", "1,2"} {
-		wantCode(t, s.post(`{"jsonrpc":"2.0","id":1,"method":"eth_gasPrice"}`, minHeightHeader, bad), 400, codeInvalid)
+		wantCode(t, s.post(`{"jsonrpc":"2.0","id":1,"method":"eth_gasPrice"}`, minHeightHeader, bad), 400, jsonrpc.CodeInvalid)
 	}
 	// What a caller asked for in vain is not what it was told.
 	if _, result, _ := s.ask("eth_blockNumber", "[]"); result != `"0x65"` {
@@ -238,7 +239,7 @@ func TestNoNodes(t *testing.T) {
 	t.Parallel()
 	s := serve(t, Options{Pool: &fakePool{blind: true}, HeightWait: 10 * time.Millisecond})
 	for _, method := range []string{"eth_blockNumber", "eth_gasPrice", "eth_sendRawTransaction"} {
-		if resp, _, code := s.ask(method, "[]"); resp.StatusCode != 503 || code != codeServer {
+		if resp, _, code := s.ask(method, "[]"); resp.StatusCode != 503 || code != jsonrpc.CodeServer {
 			t.Errorf("%s: %d %s", method, resp.StatusCode, resp.body)
 		}
 	}

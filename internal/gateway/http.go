@@ -2,10 +2,8 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"io"
 	"math"
-	"mime"
 	"net/http"
 	"runtime/debug"
 	"slices"
@@ -13,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/firstseen/firstseen/internal/jsonrpc"
 )
 
 // Headers of requests and responses.
@@ -33,7 +33,7 @@ func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 			g.log.Errorf("panic: %v\n%s", v, debug.Stack())
 			status = http.StatusInternalServerError
-			g.refuse(w, status, &rpcError{codeInternal, "internal error"})
+			g.refuse(w, status, jsonrpc.Errorf(jsonrpc.CodeInternal, "internal error"))
 		}
 		g.metrics.request(status, time.Since(start))
 	}()
@@ -71,80 +71,35 @@ func (g *Gateway) readyz(w http.ResponseWriter, r *http.Request) int {
 
 // post answers a JSON-RPC request over HTTP and returns the status.
 func (g *Gateway) post(w http.ResponseWriter, r *http.Request) int {
-	if status, problem := g.screen(w, r); problem != nil {
+	if status, problem := jsonrpc.Screen(w, r, g.opts.MaxBody); problem != nil {
 		return g.refuse(w, status, problem)
 	}
 	who, err := g.identify(r)
 	if err != nil {
-		return g.refuse(w, http.StatusUnauthorized, &rpcError{codeServer, err.Error()})
+		return g.refuse(w, http.StatusUnauthorized, jsonrpc.Errorf(jsonrpc.CodeServer, "%s", err))
 	}
 	least, ok := minHeight(r.Header.Get(minHeightHeader))
 	if !ok {
-		return g.refuse(w, http.StatusBadRequest, &rpcError{codeInvalid, minHeightHeader + " is not a height"})
+		return g.refuse(w, http.StatusBadRequest, jsonrpc.Errorf(jsonrpc.CodeInvalid, "%s is not a height", minHeightHeader))
 	}
-	body, status, problem := g.readRequest(w, r)
+	body, status, problem := jsonrpc.ReadBody(w, r, g.opts.MaxBody)
 	if problem != nil {
 		return g.refuse(w, status, problem)
 	}
-	req, problem := parse(body, g.opts.MaxBatch)
+	req, problem := jsonrpc.Parse(body, g.opts.MaxBatch)
 	if problem != nil {
 		return g.refuse(w, http.StatusOK, problem)
 	}
-	if wait, ok := g.spend(who, len(req.calls)); !ok {
+	if wait, ok := g.spend(who, len(req.Calls)); !ok {
 		g.metrics.limited.Inc()
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
-		return g.refuse(w, http.StatusTooManyRequests, &rpcError{codeLimit, "too many requests"})
+		return g.refuse(w, http.StatusTooManyRequests, jsonrpc.Errorf(jsonrpc.CodeLimit, "too many requests"))
 	}
 	mem := g.newAllowance()
 	defer mem.release()
 	v := g.look(who.id, least)
 	answers := g.answerAll(r.Context(), req, &v, mem)
 	return g.reply(w, req, answers, v.head)
-}
-
-// screen refuses what is no plain POST of JSON, before its body is read.
-func (g *Gateway) screen(w http.ResponseWriter, r *http.Request) (int, *rpcError) {
-	switch {
-	case r.Method != http.MethodPost:
-		w.Header().Set("Allow", http.MethodPost)
-		return http.StatusMethodNotAllowed, &rpcError{codeInvalid, "JSON-RPC requests are POSTed"}
-	case len(r.TransferEncoding) > 0:
-		// net/http drops a Content-Length that stands beside a transfer coding, so that here nobody can tell whether
-		// another on the way has read it. The connection's place between two requests is not to be trusted then.
-		w.Header().Set("Connection", "close")
-		return http.StatusBadRequest, &rpcError{codeInvalid, "send the body with a Content-Length, not in chunks"}
-	case r.Header.Get("Content-Encoding") != "":
-		return http.StatusUnsupportedMediaType, &rpcError{codeInvalid, "compressed requests are not read"}
-	case r.ContentLength > g.opts.MaxBody:
-		w.Header().Set("Connection", "close")
-		return http.StatusRequestEntityTooLarge, &rpcError{codeInvalid, "request too large"}
-	}
-	// A browser asks before it sends this type elsewhere, so that no foreign page can use a gateway behind its user.
-	if kind := r.Header.Get("Content-Type"); kind != "application/json" {
-		if kind, _, err := mime.ParseMediaType(kind); err != nil || kind != "application/json" {
-			return http.StatusUnsupportedMediaType, &rpcError{codeInvalid, "Content-Type must be application/json"}
-		}
-	}
-	return 0, nil
-}
-
-func (g *Gateway) readRequest(w http.ResponseWriter, r *http.Request) ([]byte, int, *rpcError) {
-	var body []byte
-	var err error
-	if r.ContentLength >= 0 {
-		body = make([]byte, r.ContentLength)
-		_, err = io.ReadFull(r.Body, body)
-	} else { // HTTP/2, whose frames say where it ends
-		body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, g.opts.MaxBody))
-	}
-	var large *http.MaxBytesError
-	switch {
-	case errors.As(err, &large):
-		return nil, http.StatusRequestEntityTooLarge, &rpcError{codeInvalid, "request too large"}
-	case err != nil:
-		return nil, http.StatusBadRequest, &rpcError{codeParse, "the body did not come whole"}
-	}
-	return body, 0, nil
 }
 
 func minHeight(header string) (uint64, bool) {
@@ -160,11 +115,11 @@ func minHeight(header string) (uint64, bool) {
 }
 
 // refuse answers a whole request with one error.
-func (g *Gateway) refuse(w http.ResponseWriter, status int, problem *rpcError) int {
-	g.metrics.refused(problem.code)
+func (g *Gateway) refuse(w http.ResponseWriter, status int, problem *jsonrpc.Error) int {
+	g.metrics.refused(problem.Code)
 	w.Header()["Content-Type"] = jsonType
 	w.WriteHeader(status)
-	_, _ = w.Write(append(sorry(problem.code, problem.text).appendTo(nil, nil), '\n'))
+	_, _ = w.Write(append(sorry(problem.Code, problem.Message).appendTo(nil, nil), '\n'))
 	return status
 }
 
@@ -172,24 +127,24 @@ func (g *Gateway) refuse(w http.ResponseWriter, status int, problem *rpcError) i
 const atOnce = 8
 
 // answerAll answers every call of a request; what stands for notifications is to be ignored.
-func (g *Gateway) answerAll(ctx context.Context, req request, v *view, mem *allowance) []answer {
-	answers := make([]answer, len(req.calls))
-	if len(req.calls) == 1 {
-		answers[0] = g.answer(ctx, req.calls[0], v, mem)
+func (g *Gateway) answerAll(ctx context.Context, req jsonrpc.Request, v *view, mem *allowance) []answer {
+	answers := make([]answer, len(req.Calls))
+	if len(req.Calls) == 1 {
+		answers[0] = g.answer(ctx, &call{Call: &req.Calls[0]}, v, mem)
 		return answers
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	next := make(chan int)
 	defer close(next)
-	for range min(atOnce, len(req.calls)) {
+	for range min(atOnce, len(req.Calls)) {
 		wg.Go(func() {
 			for i := range next {
-				answers[i] = g.answer(ctx, req.calls[i], v, mem)
+				answers[i] = g.answer(ctx, &call{Call: &req.Calls[i]}, v, mem)
 			}
 		})
 	}
-	for i := range req.calls {
+	for i := range req.Calls {
 		next <- i
 	}
 	return answers
@@ -197,14 +152,14 @@ func (g *Gateway) answerAll(ctx context.Context, req request, v *view, mem *allo
 
 // answer answers one call.
 func (g *Gateway) answer(ctx context.Context, c *call, v *view, mem *allowance) answer {
-	if c.bad == nil {
-		if c.method = g.allowed[c.name]; c.method == nil {
-			c.refuse(codeNoMethod, "the method "+clip(c.name)+" does not exist or is not allowed")
+	if c.Bad == nil {
+		if c.method = g.allowed[c.Method]; c.method == nil {
+			c.Refuse(jsonrpc.CodeNoMethod, "the method "+jsonrpc.Clip(c.Method)+" does not exist or is not allowed")
 		}
 	}
-	if c.bad != nil {
-		g.metrics.refused(c.bad.code)
-		return sorry(c.bad.code, c.bad.text)
+	if c.Bad != nil {
+		g.metrics.refused(c.Bad.Code)
+		return sorry(c.Bad.Code, c.Bad.Message)
 	}
 	c.pinned = c.pin(v.head)
 	atHead := c.class == local || c.pinned
@@ -220,7 +175,7 @@ func (g *Gateway) answer(ctx context.Context, c *call, v *view, mem *allowance) 
 		g.tell(v.caller, height)
 	}
 	if c.class == local { // eth_blockNumber
-		return answer{node: order[0].name, result: []byte(`"` + quantity(height) + `"`)}
+		return answer{node: order[0].name, result: []byte(`"` + jsonrpc.Quantity(height) + `"`)}
 	}
 	a := g.forward(ctx, c, order, mem)
 	g.learn(v.caller, c, a, order)
@@ -228,9 +183,9 @@ func (g *Gateway) answer(ctx context.Context, c *call, v *view, mem *allowance) 
 }
 
 // reply writes the answers and returns the status: 200 for anything that is an answer to JSON-RPC, an error included.
-func (g *Gateway) reply(w http.ResponseWriter, req request, answers []answer, head uint64) int {
+func (g *Gateway) reply(w http.ResponseWriter, req jsonrpc.Request, answers []answer, head uint64) int {
 	status := http.StatusOK
-	if a := &answers[0]; !req.batch && a.status != 0 {
+	if a := &answers[0]; !req.Batch && a.status != 0 {
 		status = a.status
 		if a.newest != 0 {
 			head = a.newest
@@ -254,36 +209,28 @@ func (g *Gateway) reply(w http.ResponseWriter, req request, answers []answer, he
 }
 
 // render writes the answers to all but notifications, and tells whose they are.
-func render(req request, answers []answer) (body []byte, names []string) {
+func render(req jsonrpc.Request, answers []answer) (body []byte, names []string) {
 	size := 64
 	for i := range answers {
-		size += answers[i].size() + len(req.calls[i].id) + 64
+		size += answers[i].size() + len(req.Calls[i].ID) + 64
 	}
 	body = make([]byte, 0, size)
 	for i := range answers {
 		if name := answers[i].node; name != "" && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
-		if req.calls[i].id == nil {
+		if req.Calls[i].ID == nil {
 			continue
 		}
 		if len(body) > 0 {
 			body = append(body, ',')
-		} else if req.batch {
+		} else if req.Batch {
 			body = append(body, '[')
 		}
-		body = answers[i].appendTo(body, req.calls[i].id)
+		body = answers[i].appendTo(body, req.Calls[i].ID)
 	}
-	if len(body) > 0 && req.batch {
+	if len(body) > 0 && req.Batch {
 		body = append(body, ']')
 	}
 	return body, names
-}
-
-// clip shortens what a caller made up, for an error's text.
-func clip(s string) string {
-	if len(s) <= 64 {
-		return strconv.Quote(s)
-	}
-	return strconv.Quote(s[:64]) + "…"
 }

@@ -3,7 +3,17 @@ package gateway
 import (
 	"fmt"
 	"strings"
+
+	"github.com/firstseen/firstseen/internal/jsonrpc"
 )
+
+// call is one call on its way to a node.
+type call struct {
+	*jsonrpc.Call
+	pinned bool // "latest" was replaced by a height
+
+	*method // nil while it is not known to be allowed
+}
 
 // class says what may be done with a call that was not answered.
 type class uint8

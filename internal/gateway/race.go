@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/firstseen/firstseen/internal/jsonrpc"
 )
 
 // revisit is the pause before nodes that have failed are asked again within one request; it doubles with each round.
@@ -17,7 +19,7 @@ func (g *Gateway) forward(ctx context.Context, c *call, order []candidate, mem *
 	if c.class == once {
 		return g.askOnce(ctx, c, order, mem)
 	}
-	r := &race{g: g, call: c, body: c.encode([]byte(ourID)), order: order, mem: mem}
+	r := &race{g: g, call: c, body: c.Encode([]byte(ourID)), order: order, mem: mem}
 	return r.run(ctx)
 }
 
@@ -26,7 +28,7 @@ func (g *Gateway) forward(ctx context.Context, c *call, order []candidate, mem *
 func (g *Gateway) askOnce(ctx context.Context, c *call, order []candidate, mem *allowance) answer {
 	ctx, cancel := context.WithTimeout(ctx, g.opts.Timeout)
 	defer cancel()
-	body := c.encode([]byte(ourID))
+	body := c.Encode([]byte(ourID))
 	for _, at := range order {
 		watched, sent := sentinel(ctx)
 		watched, cancel := context.WithTimeout(watched, g.opts.AttemptTimeout)
@@ -36,7 +38,7 @@ func (g *Gateway) askOnce(ctx context.Context, c *call, order []candidate, mem *
 		case err == nil:
 			return a
 		case sent.Load():
-			g.log.WithField("node", at.name).WithField("method", c.name).WithError(err).Info("no answer to a write")
+			g.log.WithField("node", at.name).WithField("method", c.Method).WithError(err).Info("no answer to a write")
 			return unanswered(err, "it may have been accepted nevertheless: look before sending it again")
 		}
 		g.metrics.retries.Inc()
@@ -49,9 +51,9 @@ func (g *Gateway) askOnce(ctx context.Context, c *call, order []candidate, mem *
 
 func unanswered(err error, hint string) answer {
 	if errors.Is(err, errTooLarge) {
-		return sorry(codeTooLarge, "the answer is too large")
+		return sorry(jsonrpc.CodeTooLarge, "the answer is too large")
 	}
-	return sorry(codeServer, "no node gave an answer; "+hint).withStatus(http.StatusBadGateway)
+	return sorry(jsonrpc.CodeServer, "no node gave an answer; "+hint).withStatus(http.StatusBadGateway)
 }
 
 // race asks nodes for the same thing until one has answered: another one when one fails, a second one beside the first

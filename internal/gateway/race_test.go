@@ -16,6 +16,7 @@ import (
 
 	"github.com/firstseen/firstseen/internal/devnet"
 	"github.com/firstseen/firstseen/internal/faults"
+	"github.com/firstseen/firstseen/internal/jsonrpc"
 )
 
 // first makes the gateway try nodes in the pool's order.
@@ -259,7 +260,7 @@ func TestWritesAreSentOnce(t *testing.T) {
 				s.ask("eth_gasPrice", "[]") // so that there are kept connections to send over
 			}
 			resp, _, code := s.ask(send, `["0x02"]`)
-			if code != codeServer || resp.StatusCode != http.StatusBadGateway || !strings.Contains(resp.body, "accepted") {
+			if code != jsonrpc.CodeServer || resp.StatusCode != http.StatusBadGateway || !strings.Contains(resp.body, "accepted") {
 				t.Errorf("%d %s", resp.StatusCode, resp.body)
 			}
 			if sent.Load() != 1 {
@@ -310,7 +311,7 @@ func TestAllNodesDown(t *testing.T) {
 	node := newRawStub(t, func(http.ResponseWriter, *http.Request, question) { panic(http.ErrAbortHandler) })
 	s := serve(t, Options{Pool: poolOf(node.URL), Attempts: 3})
 	resp, _, code := s.ask("eth_gasPrice", "[]")
-	if code != codeServer || resp.StatusCode != http.StatusBadGateway {
+	if code != jsonrpc.CodeServer || resp.StatusCode != http.StatusBadGateway {
 		t.Errorf("%d %s", resp.StatusCode, resp.body)
 	}
 	if n := node.calls.Load(); n != 3 {
@@ -345,8 +346,8 @@ func TestLargeAnswersAreCappedAndWaitForAPlace(t *testing.T) {
 		})
 	}
 	callers.Wait()
-	if _, _, code := s.ask("eth_getLogs", `[{}]`); code != codeTooLarge {
-		t.Errorf("code %d, want %d", code, codeTooLarge)
+	if _, _, code := s.ask("eth_getLogs", `[{}]`); code != jsonrpc.CodeTooLarge {
+		t.Errorf("code %d, want %d", code, jsonrpc.CodeTooLarge)
 	}
 	got := s.post(`[{"jsonrpc":"2.0","id":1,"method":"eth_getBlockReceipts","params":["0x1"]},
 		{"jsonrpc":"2.0","id":2,"method":"eth_getBlockReceipts","params":["0x1"]},

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/firstseen/firstseen/internal/jsonrpc"
 )
 
 func TestIDsComeBackAsTheyWere(t *testing.T) {
@@ -56,48 +58,48 @@ func TestHostileRequestsAreRefusedBeforeANodeIsAsked(t *testing.T) {
 		body string
 		code int
 	}{
-		"nothing":               {``, codeParse},
-		"cut":                   {`{"jsonrpc":"2.0","id":1,"method":"eth_cha`, codeParse},
-		"two values":            {one("eth_chainId") + one("eth_chainId"), codeParse},
-		"trailing comma":        {`{"jsonrpc":"2.0","id":1,"method":"eth_chainId",}`, codeParse},
-		"single quotes":         {`{'jsonrpc':'2.0'}`, codeParse},
-		"HTML":                  {`<html>`, codeParse},
-		"invalid UTF-8":         {one("eth_chainId\xff"), codeParse},
-		"lone surrogate":        {one(`eth_chainId\ud800`), codeParse},
-		"NUL":                   {one("eth_chainId\x00"), codeParse},
-		"byte order mark":       {"\ufeff" + one("eth_chainId"), codeParse},
-		"batch of 101":          {"[" + strings.Repeat(one("eth_chainId")+",", 100) + one("eth_chainId") + "]", codeInvalid},
-		"empty batch":           {`[]`, codeInvalid},
-		"nested 10,000 deep":    {`{"jsonrpc":"2.0","id":1,"method":"eth_call","params":` + strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000) + `}`, codeInvalid},
-		"objects 10,000 deep":   {strings.Repeat(`{"a":`, 10_000) + "1" + strings.Repeat("}", 10_000), codeInvalid},
-		"only opened":           {strings.Repeat("[", 500_000), codeInvalid},
-		"two methods":           {`{"jsonrpc":"2.0","id":1,"method":"eth_chainId","method":"admin_peers"}`, codeInvalid},
-		"two methods, escaped":  {`{"jsonrpc":"2.0","id":1,"method":"eth_chainId","m\u0065thod":"admin_peers"}`, codeInvalid},
-		"two ids":               {`{"jsonrpc":"2.0","id":1,"id":2,"method":"eth_chainId"}`, codeInvalid},
-		"two members in params": {`{"jsonrpc":"2.0","id":1,"method":"eth_call","params":[{"to":"0x1","to":"0x2"}]}`, codeInvalid},
-		"id of a megabyte":      {`{"jsonrpc":"2.0","id":"` + strings.Repeat("x", 1_000_000) + `","method":"eth_chainId"}`, codeInvalid},
-		"number of a megabyte":  {`{"jsonrpc":"2.0","id":1` + strings.Repeat("0", 1_000_000) + `,"method":"eth_chainId"}`, codeInvalid},
-		"object as id":          {`{"jsonrpc":"2.0","id":{},"method":"eth_chainId"}`, codeInvalid},
-		"true as id":            {`{"jsonrpc":"2.0","id":true,"method":"eth_chainId"}`, codeInvalid},
-		"no version":            {`{"id":1,"method":"eth_chainId"}`, codeInvalid},
-		"version 1.0":           {`{"jsonrpc":"1.0","id":1,"method":"eth_chainId"}`, codeInvalid},
-		"no method":             {`{"jsonrpc":"2.0","id":1}`, codeInvalid},
-		"method is a number":    {`{"jsonrpc":"2.0","id":1,"method":1}`, codeInvalid},
-		"a string":              {`"eth_chainId"`, codeInvalid},
-		"parameters by name":    {`{"jsonrpc":"2.0","id":1,"method":"eth_call","params":{"to":"0x1"}}`, codeParams},
-		"admin":                 {one("admin_peers"), codeNoMethod},
-		"admin, escaped":        {one(`\u0061dmin_peers`), codeNoMethod},
-		"debug":                 {one("debug_setHead"), codeNoMethod},
-		"personal":              {one("personal_sign"), codeNoMethod},
-		"engine":                {one("engine_newPayloadV3"), codeNoMethod},
-		"miner":                 {one("miner_start"), codeNoMethod},
-		"node's own accounts":   {one("eth_sendTransaction"), codeNoMethod},
-		"filters":               {one("eth_newFilter"), codeNoMethod},
-		"subscription":          {one("eth_subscribe"), codeNoMethod},
-		"another case":          {one("ETH_CALL"), codeNoMethod},
-		"space behind":          {one("eth_call "), codeNoMethod},
-		"NUL behind":            {one(`eth_call\u0000`), codeNoMethod},
-		"very long name":        {one(strings.Repeat("a", 100_000)), codeNoMethod},
+		"nothing":               {``, jsonrpc.CodeParse},
+		"cut":                   {`{"jsonrpc":"2.0","id":1,"method":"eth_cha`, jsonrpc.CodeParse},
+		"two values":            {one("eth_chainId") + one("eth_chainId"), jsonrpc.CodeParse},
+		"trailing comma":        {`{"jsonrpc":"2.0","id":1,"method":"eth_chainId",}`, jsonrpc.CodeParse},
+		"single quotes":         {`{'jsonrpc':'2.0'}`, jsonrpc.CodeParse},
+		"HTML":                  {`<html>`, jsonrpc.CodeParse},
+		"invalid UTF-8":         {one("eth_chainId\xff"), jsonrpc.CodeParse},
+		"lone surrogate":        {one(`eth_chainId\ud800`), jsonrpc.CodeParse},
+		"NUL":                   {one("eth_chainId\x00"), jsonrpc.CodeParse},
+		"byte order mark":       {"\ufeff" + one("eth_chainId"), jsonrpc.CodeParse},
+		"batch of 101":          {"[" + strings.Repeat(one("eth_chainId")+",", 100) + one("eth_chainId") + "]", jsonrpc.CodeInvalid},
+		"empty batch":           {`[]`, jsonrpc.CodeInvalid},
+		"nested 10,000 deep":    {`{"jsonrpc":"2.0","id":1,"method":"eth_call","params":` + strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000) + `}`, jsonrpc.CodeInvalid},
+		"objects 10,000 deep":   {strings.Repeat(`{"a":`, 10_000) + "1" + strings.Repeat("}", 10_000), jsonrpc.CodeInvalid},
+		"only opened":           {strings.Repeat("[", 500_000), jsonrpc.CodeInvalid},
+		"two methods":           {`{"jsonrpc":"2.0","id":1,"method":"eth_chainId","method":"admin_peers"}`, jsonrpc.CodeInvalid},
+		"two methods, escaped":  {`{"jsonrpc":"2.0","id":1,"method":"eth_chainId","m\u0065thod":"admin_peers"}`, jsonrpc.CodeInvalid},
+		"two ids":               {`{"jsonrpc":"2.0","id":1,"id":2,"method":"eth_chainId"}`, jsonrpc.CodeInvalid},
+		"two members in params": {`{"jsonrpc":"2.0","id":1,"method":"eth_call","params":[{"to":"0x1","to":"0x2"}]}`, jsonrpc.CodeInvalid},
+		"id of a megabyte":      {`{"jsonrpc":"2.0","id":"` + strings.Repeat("x", 1_000_000) + `","method":"eth_chainId"}`, jsonrpc.CodeInvalid},
+		"number of a megabyte":  {`{"jsonrpc":"2.0","id":1` + strings.Repeat("0", 1_000_000) + `,"method":"eth_chainId"}`, jsonrpc.CodeInvalid},
+		"object as id":          {`{"jsonrpc":"2.0","id":{},"method":"eth_chainId"}`, jsonrpc.CodeInvalid},
+		"true as id":            {`{"jsonrpc":"2.0","id":true,"method":"eth_chainId"}`, jsonrpc.CodeInvalid},
+		"no version":            {`{"id":1,"method":"eth_chainId"}`, jsonrpc.CodeInvalid},
+		"version 1.0":           {`{"jsonrpc":"1.0","id":1,"method":"eth_chainId"}`, jsonrpc.CodeInvalid},
+		"no method":             {`{"jsonrpc":"2.0","id":1}`, jsonrpc.CodeInvalid},
+		"method is a number":    {`{"jsonrpc":"2.0","id":1,"method":1}`, jsonrpc.CodeInvalid},
+		"a string":              {`"eth_chainId"`, jsonrpc.CodeInvalid},
+		"parameters by name":    {`{"jsonrpc":"2.0","id":1,"method":"eth_call","params":{"to":"0x1"}}`, jsonrpc.CodeParams},
+		"admin":                 {one("admin_peers"), jsonrpc.CodeNoMethod},
+		"admin, escaped":        {one(`\u0061dmin_peers`), jsonrpc.CodeNoMethod},
+		"debug":                 {one("debug_setHead"), jsonrpc.CodeNoMethod},
+		"personal":              {one("personal_sign"), jsonrpc.CodeNoMethod},
+		"engine":                {one("engine_newPayloadV3"), jsonrpc.CodeNoMethod},
+		"miner":                 {one("miner_start"), jsonrpc.CodeNoMethod},
+		"node's own accounts":   {one("eth_sendTransaction"), jsonrpc.CodeNoMethod},
+		"filters":               {one("eth_newFilter"), jsonrpc.CodeNoMethod},
+		"subscription":          {one("eth_subscribe"), jsonrpc.CodeNoMethod},
+		"another case":          {one("ETH_CALL"), jsonrpc.CodeNoMethod},
+		"space behind":          {one("eth_call "), jsonrpc.CodeNoMethod},
+		"NUL behind":            {one(`eth_call\u0000`), jsonrpc.CodeNoMethod},
+		"very long name":        {one(strings.Repeat("a", 100_000)), jsonrpc.CodeNoMethod},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -209,13 +211,13 @@ func TestLatestBecomesTheHead(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := &call{name: test.method, params: []byte(test.params), method: allowed[test.method]}
+		c := &call{Call: &jsonrpc.Call{Method: test.method, Params: []byte(test.params)}, method: allowed[test.method]}
 		pinned, want := c.pin(100), test.want
 		if want == "" {
 			want = test.params
 		}
-		if string(c.params) != want || pinned != (test.want != "") {
-			t.Errorf("%s %s: %v %s", test.method, test.params, pinned, c.params)
+		if string(c.Params) != want || pinned != (test.want != "") {
+			t.Errorf("%s %s: %v %s", test.method, test.params, pinned, c.Params)
 		}
 	}
 }
@@ -232,21 +234,22 @@ func FuzzParse(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		req, problem := parse(text, 100)
+		req, problem := jsonrpc.Parse(text, 100)
 		if problem != nil {
 			return
 		}
-		for _, c := range req.calls {
-			if c.bad != nil {
+		for i := range req.Calls {
+			c := &call{Call: &req.Calls[i]}
+			if c.Bad != nil {
 				continue
 			}
-			if c.method = allowed[c.name]; c.method == nil {
+			if c.method = allowed[c.Method]; c.method == nil {
 				continue
 			}
 			c.pin(100)
 			var q question
-			if err := json.Unmarshal(c.encode([]byte(ourID)), &q); err != nil || q.Method != c.name {
-				t.Errorf("%q became %q: %v", text, c.encode([]byte(ourID)), err)
+			if err := json.Unmarshal(c.Encode([]byte(ourID)), &q); err != nil || q.Method != c.Method {
+				t.Errorf("%q became %q: %v", text, c.Encode([]byte(ourID)), err)
 			}
 		}
 	})

@@ -9,6 +9,8 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/firstseen/firstseen/internal/jsonrpc"
 )
 
 const (
@@ -45,7 +47,7 @@ func (g *Gateway) serveSocket(w http.ResponseWriter, r *http.Request) {
 	}
 	who, err := g.identify(r)
 	if err != nil {
-		g.refuse(w, http.StatusUnauthorized, &rpcError{codeServer, err.Error()})
+		g.refuse(w, http.StatusUnauthorized, jsonrpc.Errorf(jsonrpc.CodeServer, "%s", err))
 		return
 	}
 	g.sockets.Add(1)
@@ -141,24 +143,24 @@ func (g *Gateway) usable(n *node) bool {
 // take answers one message, beside others.
 func (s *socket) take(ctx context.Context, text []byte) {
 	g := s.g
-	req, problem := parse(text, g.opts.MaxBatch)
+	req, problem := jsonrpc.Parse(text, g.opts.MaxBatch)
 	if problem != nil {
-		g.metrics.refused(problem.code)
-		s.write(ctx, sorry(problem.code, problem.text).appendTo(nil, nil))
+		g.metrics.refused(problem.Code)
+		s.write(ctx, sorry(problem.Code, problem.Message).appendTo(nil, nil))
 		return
 	}
-	if _, ok := g.spend(s.who, len(req.calls)); !ok {
+	if _, ok := g.spend(s.who, len(req.Calls)); !ok {
 		g.metrics.limited.Inc()
-		answers := make([]answer, len(req.calls))
+		answers := make([]answer, len(req.Calls))
 		for i := range answers {
-			answers[i] = sorry(codeLimit, "too many requests")
+			answers[i] = sorry(jsonrpc.CodeLimit, "too many requests")
 		}
 		s.reply(ctx, req, answers)
 		return
 	}
-	if c := req.calls[0]; !req.batch && c.bad == nil && (c.name == "eth_subscribe" || c.name == "eth_unsubscribe") {
+	if c := &req.Calls[0]; !req.Batch && c.Bad == nil && (c.Method == "eth_subscribe" || c.Method == "eth_unsubscribe") {
 		if err := s.subscribe(ctx, c); err != nil {
-			s.reply(ctx, req, []answer{sorry(codeServer, err.Error())})
+			s.reply(ctx, req, []answer{sorry(jsonrpc.CodeServer, err.Error())})
 		}
 		return
 	}
@@ -176,7 +178,7 @@ func (s *socket) take(ctx context.Context, text []byte) {
 	})
 }
 
-func (s *socket) reply(ctx context.Context, req request, answers []answer) {
+func (s *socket) reply(ctx context.Context, req jsonrpc.Request, answers []answer) {
 	if body, _ := render(req, answers); len(body) > 0 {
 		s.write(ctx, body)
 	}
@@ -189,13 +191,13 @@ func (s *socket) write(ctx context.Context, text []byte) {
 }
 
 // subscribe passes a call on to the node of the socket's subscriptions. The node's answer comes back by itself.
-func (s *socket) subscribe(ctx context.Context, c *call) error {
-	if c.id == nil {
+func (s *socket) subscribe(ctx context.Context, c *jsonrpc.Call) error {
+	if c.ID == nil {
 		return nil // nobody could use a subscription without the answer that names it
 	}
 	up := s.up()
 	if up == nil {
-		if c.name == "eth_unsubscribe" {
+		if c.Method == "eth_unsubscribe" {
 			return errors.New("no such subscription")
 		}
 		var err error
@@ -205,7 +207,7 @@ func (s *socket) subscribe(ctx context.Context, c *call) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, socketWrite)
 	defer cancel()
-	if err := up.conn.Write(ctx, websocket.MessageText, c.encode(c.id)); err != nil {
+	if err := up.conn.Write(ctx, websocket.MessageText, c.Encode(c.ID)); err != nil {
 		return errors.New("the node was lost, connect again")
 	}
 	return nil
@@ -278,12 +280,12 @@ func (s *socket) pump(ctx context.Context, up *uplink) {
 // newHead finds the height in a notification of a newHeads subscription.
 func newHead(text []byte) (height uint64, ok bool) {
 	inside := func(object []byte, member string) (value []byte) {
-		_ = readJSON(object, func(r *jsonReader) error {
-			if r.dec.PeekKind() != '{' {
+		_ = jsonrpc.Read(object, func(r *jsonrpc.Reader) error {
+			if r.Kind() != '{' {
 				return errNotAnswer
 			}
-			return r.members(func(name []byte) error {
-				raw, _, err := r.value()
+			return r.Members(func(name []byte) error {
+				raw, _, err := r.Value()
 				if string(name) == member {
 					value = raw
 				}

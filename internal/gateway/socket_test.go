@@ -14,6 +14,7 @@ import (
 	"github.com/ethereum/go-ethereum/ethclient"
 
 	"github.com/firstseen/firstseen/internal/devnet"
+	"github.com/firstseen/firstseen/internal/jsonrpc"
 	"github.com/firstseen/firstseen/internal/testenv"
 	"github.com/firstseen/firstseen/schema"
 )
@@ -196,7 +197,7 @@ func TestSocketCallsCountForTheCaller(t *testing.T) {
 			t.Errorf("call %d: %s", i, got)
 		}
 	}
-	wantCode(t, s.post(one), http.StatusTooManyRequests, codeLimit)
+	wantCode(t, s.post(one), http.StatusTooManyRequests, jsonrpc.CodeLimit)
 }
 
 func TestSocketsAreToldThatTheGatewayEnds(t *testing.T) {
