@@ -36,6 +36,9 @@ type Config struct {
 	Stats      StatsConfig     `koanf:"stats"`
 	Gateway    GatewayConfig   `koanf:"gateway"`
 	Import     ImportConfig    `koanf:"import"`
+	Objects    string          `koanf:"objects"` // URL of the object store that replicas live from
+	Env        string          `koanf:"env"`     // first part of the keys in it
+	Kafka      KafkaConfig     `koanf:"kafka"`
 	Mock       bool            `koanf:"mock"`    // of up: a made-up chain instead of nodes
 	API        string          `koanf:"api"`     // URL of the stats API, for commands that ask it
 	APIKey     string          `koanf:"api_key"` // secret: what they show it
@@ -151,6 +154,8 @@ func defaults() Config {
 			Bare: bareAuto, AcceptRate: 2000},
 		Stats:   StatsConfig{Listen: "127.0.0.1:8080", Access: string(statsapi.AccessAuto)},
 		Gateway: GatewayConfig{Listen: "127.0.0.1:8545"},
+		Objects: "file:firstseen-objects",
+		Env:     "main",
 	}
 }
 
@@ -159,6 +164,7 @@ var usual = []struct{ env, key string }{
 	{"DATABASE_URL", "db"},
 	{"REDIS_URL", "redis"},
 	{"ETH_RPC_URL", "client.node"},
+	{"KAFKA_BROKERS", "kafka.brokers"},
 }
 
 const (

@@ -61,7 +61,7 @@ func dumpYAML(c Config) ([]byte, error) {
 	k := koanf.New(".")
 	c.DB, c.Redis = redact(c.DB), redact(c.Redis)
 	c.Import.From, c.Import.FromRedis = redact(c.Import.From), redact(c.Import.FromRedis)
-	for _, secret := range []*string{&c.AdminToken, &c.APIKey} {
+	for _, secret := range []*string{&c.AdminToken, &c.APIKey, &c.Kafka.Password} {
 		if *secret != "" {
 			*secret = hidden
 		}
