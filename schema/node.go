@@ -4,17 +4,17 @@ import "time"
 
 // ObservedNode is one observer's latest view of one node, as the store keeps it.
 type ObservedNode struct {
-	Observer string
+	Observer string `json:"observer"`
 	NodeView
-	ReportedAt time.Time     // by the store's clock
-	Age        time.Duration // since ReportedAt by the same clock; never negative
+	ReportedAt time.Time     `json:"reported_at"` // by the store's clock
+	Age        time.Duration `json:"-"`           // since ReportedAt by the same clock; never negative
 }
 
 // ObservedEvent is one transition of a node as an observer reported it. At is by the observer's clock.
 type ObservedEvent struct {
-	Observer string
+	Observer string `json:"observer"`
 	NodeEvent
-	ReceivedAt time.Time // by the store's clock
+	ReceivedAt time.Time `json:"received_at"` // by the store's clock
 }
 
 // NodePlace is a view's place in the list of all views: by observer, chain and node, ascending.

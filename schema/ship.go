@@ -105,3 +105,11 @@ type AuditEntry struct {
 	Action string
 	Detail string // JSON
 }
+
+// Side is what a store has that no row of its feed tells, as it stood at one moment.
+type Side struct {
+	At      time.Time       `json:"at"`              // by the store's clock
+	Nodes   []ObservedNode  `json:"nodes,omitempty"` // how old a view is, is At less when it was reported
+	Events  []ObservedEvent `json:"events,omitempty"`
+	Clients []ClientCount   `json:"clients,omitempty"`
+}

@@ -65,8 +65,8 @@ type KeyTime struct {
 
 // ClientCount is how many bare payloads came from one address.
 type ClientCount struct {
-	IP    string
-	Count uint64
+	IP    string `json:"ip"`
+	Count uint64 `json:"count"`
 }
 
 // PlacedTransaction is a transaction in one of the blocks that hold it: before a reorganisation settles, it may stand in

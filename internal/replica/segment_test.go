@@ -343,3 +343,29 @@ func FuzzDecodeSegment(f *testing.F) {
 		}
 	})
 }
+
+func TestSideComesBackAsItWas(t *testing.T) {
+	t.Parallel()
+	want := &Side{Format: Format, Epoch: 3, Side: schema.Side{
+		At: testTime,
+		Nodes: []schema.ObservedNode{{Observer: "oslo", ReportedAt: testTime, NodeView: schema.NodeView{
+			Name: "geth", Chain: 1, State: schema.NodeReady, Height: ptr(uint64(7)), Since: testTime,
+			Latency: &schema.Latency{P50: 1.5, P99: 20},
+		}}},
+		Events: []schema.ObservedEvent{{Observer: "oslo", ReceivedAt: testTime, NodeEvent: schema.NodeEvent{
+			Node: "geth", Chain: 1, From: schema.NodeLive, To: schema.NodeReady, Reason: "caught up", At: testTime,
+		}}},
+		Clients: []schema.ClientCount{{IP: "192.0.2.7", Count: 3}},
+	}}
+	stored, err := EncodeSide(*want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := DecodeSide(stored)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("decoded (-want +got):\n%s", diff)
+	}
+}
