@@ -14,7 +14,7 @@ import (
 func TestTheAdminPortSaysNotReadyWhileTheServerDrains(t *testing.T) {
 	t.Parallel()
 	server := start(t, "server", "--db", "memory", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0")
-	url := "http://" + server.addr(t, "admin") + "/readyz"
+	url := "http://" + server.Addr(t, "admin") + "/readyz"
 	becomes := func(want int) {
 		t.Helper()
 		eventually(t, 20*time.Second, func() error {
@@ -26,7 +26,7 @@ func TestTheAdminPortSaysNotReadyWhileTheServerDrains(t *testing.T) {
 		})
 	}
 	becomes(http.StatusOK)
-	observer, err := net.Dial("tcp", server.addr(t, "server"))
+	observer, err := net.Dial("tcp", server.Addr(t, "server"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,12 +37,12 @@ func TestTheAdminPortSaysNotReadyWhileTheServerDrains(t *testing.T) {
 	if _, err := observer.Read(make([]byte, 1)); err != nil { // of the welcome: from here on the server waits for it
 		t.Fatal(err)
 	}
-	server.terminate()
+	server.Terminate()
 	becomes(http.StatusServiceUnavailable)
 	if err := observer.Close(); err != nil {
 		t.Error(err)
 	}
-	if err := server.wait(t); err != nil {
+	if err := server.Wait(t); err != nil {
 		t.Errorf("SIGTERM: %v", err)
 	}
 }

@@ -56,7 +56,7 @@ func sendBare(addr string, payload []byte) error {
 func TestBareClientsAreStoredOnceAndNeverAnswered(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
-	addrs := []string{f.servers[0].addr(t, "server"), f.servers[1].addr(t, "server")}
+	addrs := []string{f.servers[0].Addr(t, "server"), f.servers[1].Addr(t, "server")}
 	const payloads, senders = 20, 6
 	var wg sync.WaitGroup
 	for sender := range senders {

@@ -12,7 +12,7 @@ const maxBinary = 40 << 20
 
 func TestTheProductionBinaryIsSmall(t *testing.T) {
 	t.Parallel()
-	info, err := os.Stat(binary)
+	info, err := os.Stat(string(binary))
 	if err != nil {
 		t.Fatal(err)
 	}

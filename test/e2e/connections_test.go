@@ -15,6 +15,7 @@ import (
 
 	"github.com/firstseen/firstseen/internal/faults"
 	"github.com/firstseen/firstseen/internal/testenv"
+	"github.com/firstseen/firstseen/test/process"
 )
 
 // strongCount is /v1/connections as far as these tests care.
@@ -63,13 +64,13 @@ func TestConnectionsAreCountedByBeatsAndByAsking(t *testing.T) {
 	if err := os.WriteFile(config, []byte("admin_token: 0123456789abcdef\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var servers []*process
+	var servers []*process.Process
 	for _, name := range []string{"server-a", "server-b"} {
 		s := start(t, "server", "--name", name, "--listen", "127.0.0.1:0", "--db", "memory", "--redis", redis,
 			"--admin", "127.0.0.1:0", "--console", "127.0.0.1:0", "--config", config)
 		servers = append(servers, s)
 		for range 3 {
-			conn, err := net.Dial("tcp", s.addr(t, "server"))
+			conn, err := net.Dial("tcp", s.Addr(t, "server"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -77,7 +78,7 @@ func TestConnectionsAreCountedByBeatsAndByAsking(t *testing.T) {
 		}
 	}
 	stats := start(t, "stats", "--listen", "127.0.0.1:0", "--db", "memory", "--redis", redis, "--config", config)
-	api := "http://" + stats.addr(t, "stats") + "/v1/connections"
+	api := "http://" + stats.Addr(t, "stats") + "/v1/connections"
 	says := func(query string, ok func(c strongCount) bool) {
 		t.Helper()
 		eventually(t, 20*time.Second, func() error {
@@ -100,7 +101,7 @@ func TestConnectionsAreCountedByBeatsAndByAsking(t *testing.T) {
 	who := func(want string) {
 		t.Helper()
 		eventually(t, 20*time.Second, func() error {
-			got, err := console(servers[0].addr(t, "console"), "WHO")
+			got, err := console(servers[0].Addr(t, "console"), "WHO")
 			if err == nil && got != want+"\r\n" {
 				err = errors.New(got)
 			}
@@ -108,12 +109,12 @@ func TestConnectionsAreCountedByBeatsAndByAsking(t *testing.T) {
 		})
 	}
 	who("Users connected: 6")
-	if where, err := console(servers[1].addr(t, "console"), "WHERE"); err != nil || !strings.HasPrefix(where, "Machine name is server-b") ||
+	if where, err := console(servers[1].Addr(t, "console"), "WHERE"); err != nil || !strings.HasPrefix(where, "Machine name is server-b") ||
 		len(where) != len("Machine name is server-b\r\n")+36 {
 		t.Errorf("%q %v", where, err)
 	}
 
-	if err := servers[1].cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+	if err := servers[1].Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	// Until its beats have stood still for long enough, the frozen server is asked and named; after that it is forgotten.
@@ -121,7 +122,7 @@ func TestConnectionsAreCountedByBeatsAndByAsking(t *testing.T) {
 		named := !c.Known && c.Total == nil && len(c.Missing) == 1 && c.Missing[0].Server == "server-b" && *c.Counted == 3
 		return named || six3(c)
 	})
-	if err := servers[1].cmd.Process.Signal(syscall.SIGCONT); err != nil {
+	if err := servers[1].Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	says("?consistency=strong", six)

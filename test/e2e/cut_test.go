@@ -66,7 +66,7 @@ func TestConnectionsAreCutAtEachByteOfAFrame(t *testing.T) {
 	recorders := []*invariants.Recorder{server.recorder}
 	for i := range observers {
 		if i > 0 {
-			recorders = append(recorders, s.record(server.addr(t, "server")))
+			recorders = append(recorders, s.record(server.Addr(t, "server")))
 		}
 		s.observer(fmt.Sprint("observer-", i), s.net.URLs()[0], []string{recorders[i].Addr()})
 	}

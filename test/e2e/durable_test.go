@@ -19,7 +19,7 @@ func TestNoAckWhileTheServersDiskFails(t *testing.T) {
 	s.rests()
 
 	before := len(s.acked())
-	heal := sickDisk(t, server.process, func() { s.mine(1) })
+	heal := sickDisk(t, server.Process, func() { s.mine(1) })
 	server.ready(false)
 	ackedBySick := s.acked()
 	head := s.net.Head().Hash.Key()
@@ -48,7 +48,7 @@ func TestProgressStandsWhileTheObserversDiskFails(t *testing.T) {
 	s.rests()
 	observer.delivers()
 
-	heal := sickDisk(t, observer.process, func() { s.mine(1) })
+	heal := sickDisk(t, observer.Process, func() { s.mine(1) })
 	observer.ready(false)
 	observer.says("spool cannot be written")
 	s.mine(5)
@@ -56,18 +56,18 @@ func TestProgressStandsWhileTheObserversDiskFails(t *testing.T) {
 	if s.offered()[head] {
 		t.Error("a block was sent that is not in the spool")
 	}
-	observer.kill() // and with it goes whatever was not written
+	observer.Kill() // and with it goes whatever was not written
 	heal()
 	observer.restart()
 	s.rests()
 
-	heal = sickDisk(t, observer.process, func() { s.mine(1) })
+	heal = sickDisk(t, observer.Process, func() { s.mine(1) })
 	observer.ready(false)
 	heal()
 	observer.ready(true)
 	s.mine(1)
 	s.rests()
-	if strings.Contains(observer.log.String(), "panic") {
+	if strings.Contains(observer.Log.String(), "panic") {
 		t.Error("the observer panicked")
 	}
 }

@@ -15,12 +15,13 @@ import (
 	"github.com/firstseen/firstseen/internal/devnet"
 	"github.com/firstseen/firstseen/internal/testenv"
 	"github.com/firstseen/firstseen/schema"
+	"github.com/firstseen/firstseen/test/process"
 )
 
 // fleet is two servers and a stats API on one MariaDB and one Redis.
 type fleet struct {
 	db      *sql.DB
-	servers []*process
+	servers []*process.Process
 	api     string // base URL
 }
 
@@ -35,7 +36,7 @@ func newFleet(t *testing.T) *fleet {
 		f.servers = append(f.servers, start(t, "server", "--name", name, "--listen", "127.0.0.1:0", "--db", dsn, "--redis", redis))
 	}
 	stats := start(t, "stats", "--listen", "127.0.0.1:0", "--db", dsn, "--redis", redis)
-	f.api = "http://" + stats.addr(t, "stats")
+	f.api = "http://" + stats.Addr(t, "stats")
 	var err error
 	if f.db, err = sql.Open("mysql", dsn); err != nil {
 		t.Fatal(err)
@@ -45,11 +46,11 @@ func newFleet(t *testing.T) *fleet {
 }
 
 // observe starts an observer of node that knows both servers.
-func (f *fleet) observe(t *testing.T, name, node string) *process {
+func (f *fleet) observe(t *testing.T, name, node string) *process.Process {
 	t.Helper()
 	args := []string{"client", "--name", name, "--node", node, "--poll", "50ms"}
 	for _, server := range f.servers {
-		args = append(args, "--server", server.addr(t, "server"))
+		args = append(args, "--server", server.Addr(t, "server"))
 	}
 	return start(t, args...)
 }
@@ -82,7 +83,7 @@ func (f *fleet) connected(t *testing.T, total, servers int) connections {
 }
 
 // busiest is the server with most connections.
-func (f *fleet) busiest(c connections) *process {
+func (f *fleet) busiest(c connections) *process.Process {
 	most := slices.MaxFunc(c.Servers, func(a, b struct {
 		Server string
 		Count  int
@@ -209,7 +210,7 @@ func TestEveryBlockOnceWhileAServerIsKilledAndTheChainReorganises(t *testing.T) 
 		}
 	}
 	mine(30)
-	f.busiest(before).kill()
+	f.busiest(before).Kill()
 	mine(15)
 	f.delivered(t, geths.Head().Hash)
 	f.connected(t, 2, 1)

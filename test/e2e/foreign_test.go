@@ -15,6 +15,7 @@ import (
 
 	"github.com/firstseen/firstseen/internal/testenv"
 	"github.com/firstseen/firstseen/schema"
+	"github.com/firstseen/firstseen/test/process"
 )
 
 var anyHash = regexp.MustCompile(`0x[0-9a-f]{64}\b`)
@@ -72,16 +73,16 @@ func TestBlocksThatCannotBeVerifiedNeedAnObserverThatIsKnown(t *testing.T) {
 	}
 	node, path := foreign(t, chain.URLs()[0]), filepath.Join(t.TempDir(), "firstseen.db")
 	except := "FIRSTSEEN_CHAINS__1337__VERIFY=none"
-	server := startWith(t, []string{except}, "server", "--db", "sqlite:"+path, "--listen", "127.0.0.1:0", "--tls-cert", cert,
+	server := binary.Start(t, []string{except}, "server", "--db", "sqlite:"+path, "--listen", "127.0.0.1:0", "--tls-cert", cert,
 		"--tls-key", key)
-	observe := func(name string, environ ...string) *process {
-		return startWith(t, environ, "client", "--name", name, "--node", node, "--server", server.addr(t, "server"), "--poll", "20ms",
+	observe := func(name string, environ ...string) *process.Process {
+		return binary.Start(t, environ, "client", "--name", name, "--node", node, "--server", server.Addr(t, "server"), "--poll", "20ms",
 			"--start", "earliest", "--tls", "--tls-ca", ca.File())
 	}
-	says := func(p *process, text string) {
+	says := func(p *process.Process, text string) {
 		t.Helper()
 		eventually(t, time.Minute, func() error {
-			if !strings.Contains(p.log.String(), text) {
+			if !strings.Contains(p.Log.String(), text) {
 				return fmt.Errorf("the log has no %q", text)
 			}
 			return nil
@@ -98,7 +99,7 @@ func TestBlocksThatCannotBeVerifiedNeedAnObserverThatIsKnown(t *testing.T) {
 	if n := blocksIn(t, db); n != 0 {
 		t.Errorf("%d blocks of strangers are stored", n)
 	}
-	stranger.kill()
+	stranger.Kill()
 
 	given := giveKey(t, "sqlite:"+path, "paris-1")
 	observe("paris-1", except, "FIRSTSEEN_CLIENT__TOKEN_FILE="+given.file)

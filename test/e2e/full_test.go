@@ -20,7 +20,7 @@ func TestNoAckWhileTheDatabasesDiskIsFull(t *testing.T) {
 
 	disk.fill()
 	eventually(t, time.Minute, func() error {
-		if strings.Contains(server.log.String(), "store cannot commit") {
+		if strings.Contains(server.Log.String(), "store cannot commit") {
 			return nil
 		}
 		s.mine(20) // until the tables have to grow

@@ -76,7 +76,7 @@ func TestTheGatewayHidesNodesThatFailAFifthOfTheirCalls(t *testing.T) {
 		args = append(args, "--node", flaky(t, node, uint64(i)+1, 0.2))
 	}
 	p := start(t, args...)
-	gateway := "http://" + p.addr(t, "gateway http")
+	gateway := "http://" + p.Addr(t, "gateway http")
 	eventually(t, 20*time.Second, func() error { return ask(t.Context(), gateway, 0) })
 
 	calls, callers := 3000, 16
@@ -106,7 +106,7 @@ func TestTheGatewayHidesNodesThatFailAFifthOfTheirCalls(t *testing.T) {
 	if failed.Load()*2000 > int64(calls) { // at least 99.95 % succeed
 		t.Errorf("%d of %d calls failed, the last with %v", failed.Load(), calls, last.Load())
 	}
-	if strings.Contains(p.log.String(), "calls keep failing") {
+	if strings.Contains(p.Log.String(), "calls keep failing") {
 		t.Error("a node's breaker opened")
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/firstseen/firstseen/internal/devnet"
 	"github.com/firstseen/firstseen/internal/testenv"
 	"github.com/firstseen/firstseen/schema"
+	"github.com/firstseen/firstseen/test/process"
 )
 
 // accepting tells whether the long forms of tests are asked for, as `make accept` does.
@@ -20,12 +21,12 @@ func accepting() bool { return os.Getenv("FIRSTSEEN_ACCEPT") != "" }
 // member is one process of a fleet that can be killed and started again as it was.
 type member struct {
 	args []string
-	p    *process
+	p    *process.Process
 }
 
 func (m *member) restart(t *testing.T) {
 	t.Helper()
-	m.p.kill()
+	m.p.Kill()
 	m.p = start(t, m.args...)
 }
 
@@ -34,13 +35,13 @@ func (f *fleet) members(t *testing.T, nodes []string) []*member {
 	t.Helper()
 	var all []*member
 	for _, s := range f.servers {
-		args := slices.Clone(s.args)
-		args[slices.Index(args, "--listen")+1] = s.addr(t, "server")
+		args := slices.Clone(s.Args)
+		args[slices.Index(args, "--listen")+1] = s.Addr(t, "server")
 		all = append(all, &member{args, s})
 	}
 	for i, node := range nodes {
 		observer := f.observe(t, fmt.Sprintf("observer-%d", i), node)
-		all = append(all, &member{observer.args, observer})
+		all = append(all, &member{observer.Args, observer})
 	}
 	return all
 }
@@ -69,7 +70,7 @@ func TestNothingIsLostWhileProcessesAreKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 		victim := all[random.IntN(len(all))]
-		victim.p.kill()
+		victim.p.Kill()
 		if err := geths.Mine(ctx, random.IntN(6)); err != nil {
 			t.Fatal(err)
 		}

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+
+	"github.com/firstseen/firstseen/test/process"
 )
 
 // mariadb is a MariaDB of a test's own, which may be killed, frozen and run out of disk.
@@ -27,7 +29,7 @@ type mariadb struct {
 	as     *syscall.Credential // whom it runs as: it refuses root
 	cmd    *exec.Cmd
 	exited chan struct{}
-	log    *tail
+	log    *process.Tail
 }
 
 // newMariaDB installs a database system in dir and starts it. The log of a failed test shows what it had to say.
@@ -41,7 +43,7 @@ func newMariaDB(t *testing.T, dir string) *mariadb {
 			t.Skipf("needs %s: run `make test`, which installs it, or install mariadb-server", program)
 		}
 	}
-	m := &mariadb{t: t, dir: filepath.Join(dir, "data"), log: &tail{}}
+	m := &mariadb{t: t, dir: filepath.Join(dir, "data"), log: &process.Tail{}}
 	if err := os.Mkdir(m.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}

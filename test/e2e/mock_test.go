@@ -12,7 +12,7 @@ import (
 func TestUpShowsAMadeUpChain(t *testing.T) {
 	t.Parallel()
 	up := start(t, "up", "--db", "memory", "--mock", "--listen", "127.0.0.1:0", "--stats-listen", "127.0.0.1:0")
-	api := "http://" + up.addr(t, "stats")
+	api := "http://" + up.Addr(t, "stats")
 	var page struct {
 		Data []struct {
 			BlockHash, Proposer, State string
@@ -45,7 +45,7 @@ func TestUpShowsAMadeUpChain(t *testing.T) {
 		}
 		break
 	}
-	if err := up.stop(t); err != nil {
+	if err := up.Stop(t); err != nil {
 		t.Errorf("SIGTERM: %v", err)
 	}
 	if _, stderr, code := once(t, "up", "--mock", "--db", "mysql://u:hunter2@127.0.0.1:1/d"); code != 2 ||
@@ -58,7 +58,7 @@ func TestUpShowsAMadeUpChain(t *testing.T) {
 func TestCommandsShowWhatTheAPIKnows(t *testing.T) {
 	t.Parallel()
 	up := start(t, "up", "--mock", "--name", "paris-1", "--listen", "127.0.0.1:0", "--stats-listen", "127.0.0.1:0")
-	api := "http://" + up.addr(t, "stats")
+	api := "http://" + up.Addr(t, "stats")
 	eventually(t, 30*time.Second, func() error {
 		out, stderr, code := once(t, "blocks", "--api", api, "--limit", "70")
 		if code != 0 || strings.Count(out, "\n") < 60 || !strings.Contains(out, "paris-1") {

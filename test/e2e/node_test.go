@@ -119,7 +119,7 @@ func TestMainnetBlocksGoThroughTheWholePath(t *testing.T) {
 				raw, hash := mainnetBlock(t, number)
 				up := start(t, "up", "--db", "memory", "--node", mainnetNode(t, raw), "--template", template,
 					"--listen", "127.0.0.1:0", "--stats-listen", "127.0.0.1:0")
-				api := "http://" + up.addr(t, "stats")
+				api := "http://" + up.Addr(t, "stats")
 				var block struct {
 					Hash         schema.Hash
 					Number       uint64
@@ -137,7 +137,7 @@ func TestMainnetBlocksGoThroughTheWholePath(t *testing.T) {
 				if payload := get(t, api+"/v1/records/"+string(hash.Key())+"/payload"); !strings.Contains(payload, hash.String()) {
 					t.Errorf("payload does not name the block: %s", payload)
 				}
-				if err := up.stop(t); err != nil {
+				if err := up.Stop(t); err != nil {
 					t.Errorf("SIGTERM: %v", err)
 				}
 			})
@@ -155,9 +155,9 @@ func TestAForgedBlockIsNotStored(t *testing.T) {
 	}
 	up := start(t, "up", "--db", "memory", "--node", mainnetNode(t, forged), "--poll", "50ms",
 		"--listen", "127.0.0.1:0", "--stats-listen", "127.0.0.1:0")
-	api := "http://" + up.addr(t, "stats")
+	api := "http://" + up.Addr(t, "stats")
 	eventually(t, 20*time.Second, func() error {
-		if !strings.Contains(up.log.String(), "hash") {
+		if !strings.Contains(up.Log.String(), "hash") {
 			return fmt.Errorf("the log does not speak of the hash")
 		}
 		return nil

@@ -57,7 +57,7 @@ func TestNodesAreShownToOperatorsAndScripts(t *testing.T) {
 	urls := endpoints(t, 2, 100*time.Millisecond)
 	up := start(t, "up", "--db", "memory", "--name", "paris-1", "--listen", "127.0.0.1:0", "--stats-listen", "127.0.0.1:0",
 		"--node", "one="+urls[0], "--node", "two="+urls[1], "--node", "dead=http://127.0.0.1:1")
-	api := "http://" + up.addr(t, "stats")
+	api := "http://" + up.Addr(t, "stats")
 
 	eventually(t, 30*time.Second, func() error {
 		nodes, code, err := listNodes(t, api, "one")
@@ -83,7 +83,7 @@ func TestANodeIsCordonedByHand(t *testing.T) {
 	}
 	up := start(t, "up", "--db", "memory", "--listen", "127.0.0.1:0", "--stats-listen", "127.0.0.1:0", "--admin", "127.0.0.1:0",
 		"--config", config, "--node", "one="+urls[0], "--node", "two="+urls[1])
-	api, admin := "http://"+up.addr(t, "stats"), up.addr(t, "admin")
+	api, admin := "http://"+up.Addr(t, "stats"), up.Addr(t, "admin")
 
 	for _, step := range []struct {
 		verb     string

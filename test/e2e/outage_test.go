@@ -44,8 +44,8 @@ func TestAllServersAreAwayForAWhile(t *testing.T) {
 	s.mine(3)
 	s.rests()
 
-	a.kill()
-	b.kill()
+	a.Kill()
+	b.Kill()
 	s.lasts(2 * time.Second)
 	s.step(s.net.Reorg(t.Context(), 2))
 	keeper.restart()

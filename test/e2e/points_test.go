@@ -21,7 +21,7 @@ func deadly(p *faults.MySQLProxy, at faults.CommitPoint, victim *actor) <-chan s
 	done := make(chan struct{})
 	p.Catch(at, ingest, func() bool {
 		if victim != nil {
-			victim.kill()
+			victim.Kill()
 		}
 		close(done)
 		return false
@@ -37,7 +37,7 @@ func deadlyFrame(r *invariants.Recorder, kind byte, from string, victim *actor, 
 		verdict := invariants.Pass
 		if f.Type == kind && f.Observer == from && len(f.Keys) > 0 {
 			first.Do(func() {
-				victim.kill()
+				victim.Kill()
 				close(done)
 				verdict = then
 			})

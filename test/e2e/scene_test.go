@@ -18,6 +18,7 @@ import (
 	"github.com/firstseen/firstseen/internal/testenv"
 	"github.com/firstseen/firstseen/schema"
 	"github.com/firstseen/firstseen/test/invariants"
+	"github.com/firstseen/firstseen/test/process"
 )
 
 // The safe and the finalized block of a scene's chain trail its head by so many, unless it says otherwise.
@@ -91,7 +92,7 @@ func newGeths(t *testing.T, nodes int, safe, final uint64) *devnet.Geths {
 
 // actor is a process of a scene that can be killed and started again as it was.
 type actor struct {
-	*process
+	*process.Process
 	scene    *scene
 	recorder *invariants.Recorder // of a server
 }
@@ -100,7 +101,7 @@ type actor struct {
 func (s *scene) server(name, dsn string) *actor {
 	s.t.Helper()
 	p := start(s.t, "server", "--name", name, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--db", dsn)
-	return &actor{p, s, s.record(p.addr(s.t, "server"))}
+	return &actor{p, s, s.record(p.Addr(s.t, "server"))}
 }
 
 // record puts a recorder in front of an address.
@@ -131,10 +132,10 @@ func (s *scene) observer(name, node string, servers []string, more ...string) *a
 // restart starts the process anew; one that lives is killed first.
 func (a *actor) restart() {
 	a.scene.t.Helper()
-	a.kill()
-	a.process = start(a.scene.t, a.args...)
+	a.Kill()
+	a.Process = start(a.scene.t, a.Args...)
 	if a.recorder != nil {
-		a.recorder.Target(a.addr(a.scene.t, "server"))
+		a.recorder.Target(a.Addr(a.scene.t, "server"))
 	}
 }
 
@@ -143,23 +144,23 @@ func (a *actor) says(text string) {
 	a.scene.t.Helper()
 	eventually(a.scene.t, time.Minute, func() error {
 		if a.count(text) == 0 {
-			return fmt.Errorf("%s has not logged %q", a.args[0], text)
+			return fmt.Errorf("%s has not logged %q", a.Args[0], text)
 		}
 		return nil
 	})
 }
 
 // count tells how often the process has logged a text.
-func (a *actor) count(text string) int { return strings.Count(a.log.String(), text) }
+func (a *actor) count(text string) int { return strings.Count(a.Log.String(), text) }
 
 // ready waits until the process says that it is, or is not, ready.
 func (a *actor) ready(want bool) {
 	a.scene.t.Helper()
-	url := "http://" + a.addr(a.scene.t, "admin") + "/readyz"
+	url := "http://" + a.Addr(a.scene.t, "admin") + "/readyz"
 	eventually(a.scene.t, time.Minute, func() error {
 		code, body, err := fetch(a.scene.t.Context(), url)
 		if err == nil && (code == 200) != want {
-			err = fmt.Errorf("%s is ready: %d %s, want %v", a.args[0], code, body, want)
+			err = fmt.Errorf("%s is ready: %d %s, want %v", a.Args[0], code, body, want)
 		}
 		return err
 	})
@@ -167,7 +168,7 @@ func (a *actor) ready(want bool) {
 
 // metric is a figure of the process that has no labels.
 func (a *actor) metric(name string) (float64, error) {
-	_, body, err := fetch(a.scene.t.Context(), "http://"+a.addr(a.scene.t, "admin")+"/metrics")
+	_, body, err := fetch(a.scene.t.Context(), "http://"+a.Addr(a.scene.t, "admin")+"/metrics")
 	if err != nil {
 		return 0, err
 	}
@@ -183,7 +184,7 @@ func (a *actor) metric(name string) (float64, error) {
 func (a *actor) delivers() {
 	a.scene.t.Helper()
 	eventually(a.scene.t, time.Minute, func() error {
-		n, err := waiting(a.scene.t, a.process)
+		n, err := waiting(a.scene.t, a.Process)
 		if err == nil && n > 0 {
 			err = fmt.Errorf("%d blocks wait", n)
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/firstseen/firstseen/internal/testenv"
+	"github.com/firstseen/firstseen/test/process"
 )
 
 // givenKey is a key as `keys create` printed it, in a file as its owner keeps it.
@@ -47,22 +48,22 @@ func TestAnAccessKeyOpensAndItsRevocationCloses(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "firstseen.db")
 	database := "sqlite:" + path
 	server := start(t, "server", "--db", database, "--listen", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", key, "--require-auth")
-	addr := server.addr(t, "server")
-	observe := func(environ ...string) *process {
-		return startWith(t, environ, "client", "--name", "paris-1", "--node", chain.URLs()[0], "--server", addr, "--poll", "20ms",
+	addr := server.Addr(t, "server")
+	observe := func(environ ...string) *process.Process {
+		return binary.Start(t, environ, "client", "--name", "paris-1", "--node", chain.URLs()[0], "--server", addr, "--poll", "20ms",
 			"--start", "earliest", "--tls", "--tls-ca", ca.File())
 	}
 	// endsWith waits until a process has ended by itself, with one line that says why.
-	endsWith := func(p *process, within time.Duration, why string) {
+	endsWith := func(p *process.Process, within time.Duration, why string) {
 		t.Helper()
 		select {
-		case <-p.exited:
+		case <-p.Exited:
 		case <-time.After(within):
-			t.Fatalf("still running after %s\n%s", within, p.log)
+			t.Fatalf("still running after %s\n%s", within, p.Log)
 		}
-		last := lastLine(p.log.String())
-		if p.cmd.ProcessState.ExitCode() != 1 || !strings.HasPrefix(last, "firstseen: ") || !strings.HasSuffix(last, why) {
-			t.Errorf("exit code %d, %q; want 1 and %q", p.cmd.ProcessState.ExitCode(), last, why)
+		last := lastLine(p.Log.String())
+		if p.ExitCode() != 1 || !strings.HasPrefix(last, "firstseen: ") || !strings.HasSuffix(last, why) {
+			t.Errorf("exit code %d, %q; want 1 and %q", p.ExitCode(), last, why)
 		}
 	}
 	db, err := sql.Open("sqlite", path)
@@ -93,15 +94,15 @@ func TestAnAccessKeyOpensAndItsRevocationCloses(t *testing.T) {
 	observer := observe("FIRSTSEEN_CLIENT__TOKEN_FILE=" + second.file)
 	eventually(t, time.Minute, func() error { return storedIn(t, db, chain.Canonical()) })
 	listed, _, _ := once(t, "keys", "list", "--db", database)
-	if err := observer.stop(t); err != nil {
+	if err := observer.Stop(t); err != nil {
 		t.Error(err)
 	}
-	if err := server.stop(t); err != nil {
+	if err := server.Stop(t); err != nil {
 		t.Error(err)
 	}
 	for _, k := range []givenKey{first, second} {
-		for what, text := range map[string]string{"the server's log": server.log.String(), "the list of keys": listed,
-			"an observer's log": paris.log.String() + again.log.String() + observer.log.String()} {
+		for what, text := range map[string]string{"the server's log": server.Log.String(), "the list of keys": listed,
+			"an observer's log": paris.Log.String() + again.Log.String() + observer.Log.String()} {
 			if strings.Contains(text, k.secret()) {
 				t.Errorf("a secret is in %s", what)
 			}
@@ -112,7 +113,7 @@ func TestAnAccessKeyOpensAndItsRevocationCloses(t *testing.T) {
 			}
 		}
 	}
-	if !strings.Contains(server.log.String(), first.ID) {
+	if !strings.Contains(server.Log.String(), first.ID) {
 		t.Error("the server's log does not name the key that it refused")
 	}
 }

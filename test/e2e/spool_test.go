@@ -14,14 +14,15 @@ import (
 
 	"github.com/firstseen/firstseen/internal/devnet"
 	"github.com/firstseen/firstseen/schema"
+	"github.com/firstseen/firstseen/test/process"
 )
 
 // waitingBlocks is what an observer says of its outbox.
 var waitingBlocks = regexp.MustCompile(`(?m)^firstseen_client_outbox_blocks\{.*\} (\d+)$`)
 
-func waiting(t *testing.T, observer *process) (int, error) {
+func waiting(t *testing.T, observer *process.Process) (int, error) {
 	t.Helper()
-	_, body, err := fetch(t.Context(), "http://"+observer.addr(t, "admin")+"/metrics")
+	_, body, err := fetch(t.Context(), "http://"+observer.Addr(t, "admin")+"/metrics")
 	if err != nil {
 		return 0, err
 	}
@@ -60,7 +61,7 @@ func TestSpoolOutlivesObserverServerAndNode(t *testing.T) {
 	dir := t.TempDir()
 	path, database := filepath.Join(dir, "spool"), filepath.Join(dir, "firstseen.db")
 	server := start(t, "server", "--db", "sqlite:"+database, "--listen", "127.0.0.1:0")
-	addr := server.addr(t, "server")
+	addr := server.Addr(t, "server")
 	args := []string{"client", "--name", "keeper", "--node", chain.URLs()[0], "--server", addr, "--poll", "20ms",
 		"--spool", path, "--start", "earliest", "--admin", "127.0.0.1:0"}
 	observer := start(t, args...)
@@ -74,7 +75,7 @@ func TestSpoolOutlivesObserverServerAndNode(t *testing.T) {
 	defer db.Close()
 	eventually(t, 30*time.Second, func() error { return storedIn(t, db, chain.Canonical()) })
 
-	server.kill()
+	server.Kill()
 	const rounds, each = 6, 40
 	for round := range rounds {
 		if err := chain.Mine(ctx, each); err != nil {
@@ -87,7 +88,7 @@ func TestSpoolOutlivesObserverServerAndNode(t *testing.T) {
 			}
 			return err
 		})
-		observer.kill()
+		observer.Kill()
 		observer = start(t, args...)
 	}
 	eventually(t, 30*time.Second, func() error {
@@ -100,7 +101,7 @@ func TestSpoolOutlivesObserverServerAndNode(t *testing.T) {
 	if _, stderr, code := once(t, "spool", "ls", "--spool", path); code != 1 {
 		t.Errorf("the spool of a running observer: %d %s", code, stderr)
 	}
-	observer.kill()
+	observer.Kill()
 	all := chain.Canonical()
 	if err := chain.Close(); err != nil {
 		t.Fatal(err)
@@ -110,7 +111,7 @@ func TestSpoolOutlivesObserverServerAndNode(t *testing.T) {
 	start(t, "server", "--db", "sqlite:"+database, "--listen", addr)
 	observer = start(t, args...)
 	eventually(t, 30*time.Second, func() error { return storedIn(t, db, all) })
-	if err := observer.stop(t); err != nil {
+	if err := observer.Stop(t); err != nil {
 		t.Error(err)
 	}
 	listing(t, path, uint64(len(all)-1), 0)

@@ -7,17 +7,19 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/firstseen/firstseen/test/process"
 )
 
 // sickDisk has every fsync and fdatasync of a process fail with EIO until heal is called, as those of a dying disk do.
 // It returns once the first has failed, which trouble must bring about.
-func sickDisk(t *testing.T, victim *process, trouble func()) (heal func()) {
+func sickDisk(t *testing.T, victim *process.Process, trouble func()) (heal func()) {
 	t.Helper()
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip("needs strace: run `make test`, which installs it")
 	}
-	said := &tail{}
-	cmd := exec.Command("strace", "-f", "-q", "-p", fmt.Sprint(victim.cmd.Process.Pid),
+	said := &process.Tail{}
+	cmd := exec.Command("strace", "-f", "-q", "-p", fmt.Sprint(victim.Pid()),
 		"-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO")
 	cmd.Stdout, cmd.Stderr = said, said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} // it lets go of the process then
@@ -40,7 +42,7 @@ func sickDisk(t *testing.T, victim *process, trouble func()) (heal func()) {
 			if strings.Contains(said.String(), "attach") {
 				t.Skipf("needs strace to be allowed to attach to a process: %s", said)
 			}
-			t.Fatalf("the process did not survive its disk: %s\n%s", said, victim.log)
+			t.Fatalf("the process did not survive its disk: %s\n%s", said, victim.Log)
 		default:
 		}
 		trouble()

@@ -22,7 +22,7 @@ func TestAZombieHoldsNobodyUp(t *testing.T) {
 
 	stopped, awake := make(chan struct{}), make(chan struct{})
 	proxy.Catch(faults.BeforeCommit, ingest, func() bool {
-		_ = a.cmd.Process.Signal(syscall.SIGSTOP)
+		_ = a.Signal(syscall.SIGSTOP)
 		close(stopped)
 		select {
 		case <-awake:
@@ -38,7 +38,7 @@ func TestAZombieHoldsNobodyUp(t *testing.T) {
 		alice.says("server silent")
 	}
 	close(awake)
-	_ = a.cmd.Process.Signal(syscall.SIGCONT)
+	_ = a.Signal(syscall.SIGCONT)
 	s.mine(1)
 	s.rests()
 }
