@@ -93,6 +93,7 @@ type verified struct {
 	summary schema.Header
 	rlp     []byte
 	txs     json.RawMessage
+	rest    map[string]json.RawMessage // the block's other members
 }
 
 // decodeJSON reads a header from a block's JSON and, unless it is believed, holds it against the hash that the node gave.
@@ -108,6 +109,7 @@ func (t Trust) decodeJSON(raw json.RawMessage) (*verified, error) {
 	}
 	v := verified{txs: members["transactions"]}
 	delete(members, "transactions")
+	v.rest = members
 	var claim common.Hash
 	if text := members["hash"]; text == nil || isNull(text) || json.Unmarshal(text, &claim) != nil {
 		return nil, fmt.Errorf("%w: block without a hash", ErrMalformed)
