@@ -62,6 +62,8 @@ type Observation struct {
 	ContentType  string        `json:"content_type"`
 	Origin       Origin        `json:"origin"`
 	Transactions []Transaction `json:"transactions"`
+
+	Raw []byte `json:"-"` // the raw part (see RawBlock), which travels behind the payload; nil: there is none
 }
 
 // RawBlock is what a node answered about one block, byte for byte. Packed, it is gzip (RFC 1952) of one JSON object with

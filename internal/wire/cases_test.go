@@ -52,6 +52,11 @@ func fullObservation() schema.Observation {
 	return o
 }
 
+func withRaw(o schema.Observation, raw string) schema.Observation {
+	o.Raw = []byte(raw)
+	return o
+}
+
 const maxWei = "115792089237316195423570985008687907853269984665640564039457584007913129639935"
 
 func report() schema.Report {
@@ -120,6 +125,9 @@ func goodCases(t *testing.T) []wireCase {
 		c("data", "least", ok(wire.AppendData(nil, observation(), []byte("<p>1</p>\n")))),
 		c("data", "transactions with and without receipts", ok(wire.AppendData(nil, fullObservation(), []byte{0, 0xff, '\n', ','}))),
 		c("data", "empty payload", ok(wire.AppendData(nil, observation(), nil))),
+		c("data", "raw part", ok(wire.AppendData(nil, withRaw(fullObservation(), "\x1f\x8braw\n"), []byte("<p>1</p>\n")))),
+		c("data", "raw part behind an empty payload", ok(wire.AppendData(nil, withRaw(observation(), "r"), nil))),
+		s("data", "raw null", strings.Replace(string(ok(wire.AppendData(nil, observation(), []byte("x")))), `}`, `,"raw":null}`, 1)),
 		s("data", "unknown name, other time zone, upper-case hash", `D{"chain":9223372036854775807,"header":"0xC0",`+
 			`"hash":"0xABCDEF0000000000000000000000000000000000000000000000000000000001","node":"n","observed_at":`+
 			`"2026-01-02T04:04:05+01:00","content_type":"a/b","origin":"head","transactions":null,"later":0}`+"\npayload"),
@@ -137,6 +145,7 @@ func goodCases(t *testing.T) []wireCase {
 		s("ack", "greatest", "A18446744073709551615 d"),
 		s("refusal", "header", "N8 header the hash differs"),
 		s("refusal", "authenticated observers only", "N3 auth hashes of chain 8217 cannot be verified"),
+		s("refusal", "raw part", "N5 raw the raw part is not one gzip member"),
 		s("refusal", "no text", "N1 data "),
 		s("refusal", "code of a later version, text in UTF-8", "N2 later_1 Größe 世界"),
 		s("ping", "ping", "P"),
@@ -327,6 +336,13 @@ func badData(add func(kind string, code wire.Code, name, content string)) {
 	data("value of 2^256", `"value":"1"`, `"value":"115792089237316195423570985008687907853269984665640564039457584007913129639936"`)
 	data("value of 79 digits", `"value":"1"`, `"value":"`+strings.Repeat("1", 79)+`"`)
 	data("gas of 2^63", `"gas_used":1`, `"gas_used":9223372036854775808`)
+	data("raw 0", `"chain":1`, `"chain":1,"raw":0`)
+	data("raw longer than what is behind the JSON", `"chain":1`, `"chain":1,"raw":8`)
+	data("raw of 2^64", `"chain":1`, `"chain":1,"raw":18446744073709551616`)
+	data("raw negative", `"chain":1`, `"chain":1,"raw":-1`)
+	data("raw a fraction", `"chain":1`, `"chain":1,"raw":1.0`)
+	data("raw a string", `"chain":1`, `"chain":1,"raw":"7"`)
+	data("raw twice", `"chain":1`, `"chain":1,"raw":7,"raw":7`)
 	data("status 2", `"status":1`, `"status":2`)
 	data("status a boolean", `"status":1`, `"status":true`)
 	data("from of 19 bytes", `"0x0200000000000000000000000000000000000000"`, `"0x02000000000000000000000000000000000000"`)

@@ -15,17 +15,31 @@ const MaxContentType = 128
 // maxNumber bounds block numbers and chain ids: a signed 64-bit integer is what every language and database holds.
 const maxNumber = 1<<63 - 1
 
-// ParseData parses a D frame: the observation and, aliasing content, the payload. Its error's code is meta: a frame
-// that fails is refused, not fatal, so that one bad observation cannot hold up those behind it. That the header
-// belongs to the hash is for the caller to check.
+// meta is the JSON of a D frame.
+type meta struct {
+	schema.Observation
+	Raw *uint64 `json:"raw,omitempty"` // bytes of the raw part; nil: there is none
+}
+
+// ParseData parses a D frame: the observation and, aliasing content, its raw part and the payload. Its error's code is
+// meta: a frame that fails is refused, not fatal, so that one bad observation cannot hold up those behind it. That the
+// header belongs to the hash, and the raw part to the header, is for the caller to check.
 func ParseData(content []byte) (schema.Observation, []byte, error) {
-	meta, payload, ok := bytes.Cut(content, []byte("\n"))
+	text, rest, ok := bytes.Cut(content, []byte("\n"))
 	if !ok {
 		return schema.Observation{}, nil, errorf(CodeMeta, "no line feed behind the JSON")
 	}
-	var o schema.Observation
-	if err := decodeTyped(meta, TypeData, &o); err != nil {
+	var m meta
+	if err := decodeTyped(text, TypeData, &m); err != nil {
 		return schema.Observation{}, nil, errorf(CodeMeta, "%v", err)
+	}
+	o, payload := m.Observation, rest
+	if m.Raw != nil {
+		if *m.Raw == 0 || *m.Raw > uint64(len(rest)) {
+			return schema.Observation{}, nil, errorf(CodeMeta, "raw is %d of the %d bytes behind the JSON", *m.Raw, len(rest))
+		}
+		cut := len(rest) - int(*m.Raw)
+		payload, o.Raw = rest[:cut:cut], rest[cut:]
 	}
 	if err := checkObservation(&o); err != nil {
 		return schema.Observation{}, nil, err
@@ -34,17 +48,37 @@ func ParseData(content []byte) (schema.Observation, []byte, error) {
 	return o, payload, nil
 }
 
-// AppendData appends a D frame. It fails if the observation would be refused or the frame exceeds MaxFrame.
+// WithoutRaw returns the frame that AppendData makes of the same observation without its raw part: a D frame as it comes
+// where that part is not taken. One that has none is returned as it is.
+func WithoutRaw(content []byte) ([]byte, error) {
+	text, _, _ := bytes.Cut(content, []byte("\n"))
+	if !bytes.Contains(text, []byte(`"raw":`)) { // which no string can hold: its quotes would be escaped
+		return content, nil
+	}
+	o, payload, err := ParseData(content)
+	if err != nil || o.Raw == nil {
+		return content, err
+	}
+	o.Raw = nil
+	return AppendData(nil, o, payload)
+}
+
+// AppendData appends a D frame, with the raw part if the observation has one. It fails if the observation would be
+// refused or the frame exceeds MaxFrame.
 func AppendData(dst []byte, o schema.Observation, payload []byte) ([]byte, error) {
 	if err := checkObservation(&o); err != nil {
 		return dst, err
 	}
 	o.ObservedAt = o.ObservedAt.UTC()
-	out, err := encode(append(dst, TypeData), o)
+	m := meta{Observation: o}
+	if size := uint64(len(o.Raw)); size > 0 {
+		m.Raw = &size
+	}
+	out, err := encode(append(dst, TypeData), m)
 	if err != nil {
 		return dst, err
 	}
-	out = append(append(out, '\n'), payload...)
+	out = append(append(append(out, '\n'), payload...), o.Raw...)
 	if size := len(out) - len(dst); size > MaxFrame {
 		return dst, errorf(CodeSize, "data frame of %d bytes, at most %d", size, MaxFrame)
 	}

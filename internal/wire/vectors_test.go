@@ -45,6 +45,7 @@ type (
 	dataFields struct {
 		Observation schema.Observation `json:"observation"`
 		PayloadHex  string             `json:"payload_hex"`
+		RawHex      string             `json:"raw_hex,omitempty"`
 	}
 	ackFields struct {
 		N     uint64 `json:"n"`
@@ -76,7 +77,7 @@ func parse(kind string, content []byte) (fields any, again []byte, err error) {
 		return reencode(w, err, func() ([]byte, error) { return wire.AppendWelcome(nil, w) })
 	case "data":
 		o, payload, err := wire.ParseData(content)
-		return reencode(dataFields{o, hex.EncodeToString(payload)}, err,
+		return reencode(dataFields{o, hex.EncodeToString(payload), hex.EncodeToString(o.Raw)}, err,
 			func() ([]byte, error) { return wire.AppendData(nil, o, payload) })
 	case "status":
 		r, err := wire.ParseStatus(content)

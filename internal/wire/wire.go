@@ -63,6 +63,10 @@ const (
 	WelcomeTimeout = 5 * time.Second  // from the client's HELLO to the server's answer
 )
 
+// CapRaw is the cap of those who send and take raw parts: a data frame may have one only on a connection whose HELLO and
+// W both name it.
+const CapRaw = "raw"
+
 // Limits on the lists in a HELLO.
 const (
 	MaxChains = 64
@@ -88,6 +92,7 @@ const (
 const (
 	CodeMeta   Code = "meta"   // the observation's JSON is malformed or breaks a limit
 	CodeHeader Code = "header" // the header does not decode, or does not hash to what the observation says
+	CodeRaw    Code = "raw"    // the raw part does not open, or is not the block's
 	CodeData   Code = "data"   // the store can never take it
 )
 
