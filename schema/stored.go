@@ -77,3 +77,10 @@ type PlacedTransaction struct {
 	Block       Point
 	BlockStatus Status
 }
+
+// BranchHeader is a block on its chain's branch, with its header in RLP; nil where nobody has it.
+type BranchHeader struct {
+	Number uint64
+	Key    Key
+	RLP    []byte
+}

@@ -1,12 +1,7 @@
 package gateway
 
 import (
-	"encoding/json"
-	"errors"
 	"regexp"
-	"strconv"
-
-	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/firstseen/firstseen/internal/jsonrpc"
 )
@@ -43,69 +38,10 @@ func (a answer) appendTo(dst, id []byte) []byte {
 // ourID is the id under which nodes are asked: one question, one connection, so there is nothing to tell apart.
 const ourID = "1"
 
-var (
-	errNotAnswer  = errors.New("not an answer to the question")
-	errIncomplete = errors.New("answer is not complete JSON")
-)
-
-// readAnswer takes a node's reply apart. All of it must be JSON, so that a cut reply is not mistaken for a whole one;
-// what lies within the result is for the caller to judge.
+// readAnswer takes a node's reply apart.
 func readAnswer(text []byte) (answer, error) {
-	var a answer
-	id := false
-	err := jsonrpc.Read(text, func(r *jsonrpc.Reader) error {
-		if r.Kind() != '{' {
-			return errNotAnswer
-		}
-		return r.Members(func(member []byte) error {
-			raw, _, err := r.Value()
-			switch name := string(member); {
-			case err != nil:
-				return err
-			case name == "id":
-				id = string(raw) == ourID
-			case name == "result" && a.result == nil:
-				a.result = raw
-			case name == "error" && a.failure == nil:
-				if string(raw) != "null" { // some nodes send both
-					a.failure = raw
-				}
-			case name == "result" || name == "error":
-				return errNotAnswer
-			}
-			return nil
-		})
-	}, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
-	switch {
-	case errors.Is(err, errNotAnswer):
-		return answer{}, err
-	case err != nil:
-		return answer{}, errIncomplete
-	case !id || (a.result == nil) == (a.failure == nil) && string(a.result) != "null":
-		return answer{}, errNotAnswer
-	}
-	if a.failure != nil {
-		a.result = nil
-		return a, a.readCode()
-	}
-	return a, nil
-}
-
-// readCode finds the code of a node's error.
-func (a *answer) readCode() error {
-	var e struct {
-		Code    json.Number `json:"code"`
-		Message *string     `json:"message"`
-	}
-	if json.Unmarshal(a.failure, &e) != nil || e.Message == nil {
-		return errNotAnswer
-	}
-	code, err := strconv.Atoi(string(e.Code))
-	if err != nil {
-		return errNotAnswer
-	}
-	a.code = code
-	return nil
+	a, err := jsonrpc.ReadAnswer(text, ourID)
+	return answer{result: a.Result, failure: a.Failure, code: a.Code}, err
 }
 
 // elsewhere tells whether another node may know better: this one is short of something, lacks the block or lacks the

@@ -170,7 +170,7 @@ func (g *Gateway) learn(caller string, c *call, a answer, order []candidate) {
 func blockNumber(object []byte, member string) (height uint64, ok bool) {
 	_ = jsonrpc.Read(object, func(r *jsonrpc.Reader) error {
 		if r.Kind() != '{' {
-			return errNotAnswer
+			return jsonrpc.ErrNotAnswer
 		}
 		return r.Members(func(name []byte) error {
 			raw, _, err := r.Value()

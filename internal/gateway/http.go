@@ -119,7 +119,7 @@ func (g *Gateway) refuse(w http.ResponseWriter, status int, problem *jsonrpc.Err
 	g.metrics.refused(problem.Code)
 	w.Header()["Content-Type"] = jsonType
 	w.WriteHeader(status)
-	_, _ = w.Write(append(sorry(problem.Code, problem.Message).appendTo(nil, nil), '\n'))
+	_, _ = w.Write(append(sorry(problem.Code, problem.Message).appendTo(nil, nil), '\n')) //nolint:gosec // JSON, nosniff
 	return status
 }
 
@@ -204,7 +204,7 @@ func (g *Gateway) reply(w http.ResponseWriter, req jsonrpc.Request, answers []an
 	h["Content-Type"] = jsonType
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(status)
-	_, _ = w.Write(body)
+	_, _ = w.Write(body) //nolint:gosec // JSON, nosniff
 	return status
 }
 

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/firstseen/firstseen/internal/jsonrpc"
 )
 
 // metrics are labelled with the names of nodes, of allowed methods and with codes: sets that callers cannot add to.
@@ -98,7 +100,7 @@ func cause(err error) string {
 		return "too_large"
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return "timeout"
-	case errors.Is(err, errNotAnswer), errors.Is(err, errIncomplete):
+	case errors.Is(err, jsonrpc.ErrNotAnswer), errors.Is(err, jsonrpc.ErrIncomplete):
 		return "garbage"
 	}
 	return "connection"

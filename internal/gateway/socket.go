@@ -282,7 +282,7 @@ func newHead(text []byte) (height uint64, ok bool) {
 	inside := func(object []byte, member string) (value []byte) {
 		_ = jsonrpc.Read(object, func(r *jsonrpc.Reader) error {
 			if r.Kind() != '{' {
-				return errNotAnswer
+				return jsonrpc.ErrNotAnswer
 			}
 			return r.Members(func(name []byte) error {
 				raw, _, err := r.Value()

@@ -7,9 +7,9 @@ import (
 	"net/http"
 )
 
-// Screen refuses what is no plain POST of JSON of at most max bytes, before its body is read, with the HTTP status to
+// Screen refuses what is no plain POST of JSON of at most so many bytes, before its body is read, with the HTTP status to
 // answer with. The error is nil where there is nothing to refuse.
-func Screen(w http.ResponseWriter, r *http.Request, max int64) (status int, problem *Error) {
+func Screen(w http.ResponseWriter, r *http.Request, most int64) (status int, problem *Error) {
 	switch {
 	case r.Method != http.MethodPost:
 		w.Header().Set("Allow", http.MethodPost)
@@ -21,7 +21,7 @@ func Screen(w http.ResponseWriter, r *http.Request, max int64) (status int, prob
 		return http.StatusBadRequest, Errorf(CodeInvalid, "send the body with a Content-Length, not in chunks")
 	case r.Header.Get("Content-Encoding") != "":
 		return http.StatusUnsupportedMediaType, Errorf(CodeInvalid, "compressed requests are not read")
-	case r.ContentLength > max:
+	case r.ContentLength > most:
 		w.Header().Set("Connection", "close")
 		return http.StatusRequestEntityTooLarge, Errorf(CodeInvalid, "request too large")
 	}
@@ -35,13 +35,13 @@ func Screen(w http.ResponseWriter, r *http.Request, max int64) (status int, prob
 }
 
 // ReadBody reads the body of a request that Screen let through; status and error are as Screen's.
-func ReadBody(w http.ResponseWriter, r *http.Request, max int64) (body []byte, status int, problem *Error) {
+func ReadBody(w http.ResponseWriter, r *http.Request, most int64) (body []byte, status int, problem *Error) {
 	var err error
 	if r.ContentLength >= 0 {
 		body = make([]byte, r.ContentLength)
 		_, err = io.ReadFull(r.Body, body)
 	} else { // HTTP/2, whose frames say where it ends
-		body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, max))
+		body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, most))
 	}
 	var large *http.MaxBytesError
 	switch {
