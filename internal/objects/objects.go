@@ -97,7 +97,7 @@ func CheckKey(key string) error {
 	}
 	for part := range strings.SplitSeq(key, "/") {
 		if part == "" || part == "." || part == ".." || strings.ContainsFunc(part, foreign) {
-			return fmt.Errorf("key %q: use parts of A-Z a-z 0-9 . _ - with / between them, none of them empty, . or ..", key)
+			return fmt.Errorf("key %q: use parts of A-Z a-z 0-9 . _ - with / between them, none of which is empty, . or .. alone", key)
 		}
 	}
 	return nil

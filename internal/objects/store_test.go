@@ -10,12 +10,17 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/firstseen/firstseen/internal/testenv"
 )
 
 // stores is every kind of Store with a way to open a fresh one twice, as two processes would.
 func stores() map[string]func(t *testing.T) (url string, o Options) {
 	return map[string]func(t *testing.T) (string, Options){
 		"folder": func(t *testing.T) (string, Options) { return filepath.Join(t.TempDir(), "objects"), Options{} },
+		"S3": func(t *testing.T) (string, Options) {
+			return testenv.S3(t), Options{Key: testenv.S3Key(), Secret: testenv.S3Secret()}
+		},
 	}
 }
 
