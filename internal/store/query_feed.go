@@ -82,13 +82,16 @@ func (s *Store) Feed(ctx context.Context, after uint64, limit int) ([]schema.Fee
 	return out, nil
 }
 
-func (r feedJoined) entry() (schema.FeedEntry, error) {
-	e := r.Event
-	out := schema.FeedEntry{FeedEvent: schema.FeedEvent{
+func (e *feedRow) event() schema.FeedEvent {
+	return schema.FeedEvent{
 		Seq: e.Seq, Kind: schema.FeedKind(e.Kind), Chain: e.Chain, Key: schema.Key(deref(e.Key)), Number: e.Number,
 		To: e.ToNumber, Status: schema.Status(deref(e.Status)), Was: schema.Status(deref(e.Was)), Note: deref(e.Note),
 		At: schema.FromMicros(e.At),
-	}}
+	}
+}
+
+func (r feedJoined) entry() (schema.FeedEntry, error) {
+	out := schema.FeedEntry{FeedEvent: r.Event.event()}
 	if r.Record.ID == 0 {
 		return out, nil
 	}
