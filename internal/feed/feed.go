@@ -230,7 +230,11 @@ func (f *Feed) start(ctx context.Context) error {
 	return nil
 }
 
-// verify notices that the table is another one than before: readers are told, and get it from its beginning.
+// renewed is why a log that went on under a new epoch has a mark there.
+const renewed = "this replica was taken back, or follows another writer: what comes next undoes what it does not hold any more"
+
+// verify notices that the table is another one than before: readers are told, and get it from its beginning. One that
+// goes on under a new epoch is read on where that begins.
 func (f *Feed) verify(ctx context.Context, at Cursor) error {
 	end, err := f.opts.Source.FeedEnd(ctx)
 	if err != nil || end.Epoch == at.Epoch && end.Seq >= at.Seq {
@@ -238,11 +242,18 @@ func (f *Feed) verify(ctx context.Context, at Cursor) error {
 	}
 	m := Missing{Reason: "the database was replaced"}
 	next := Cursor{Epoch: end.Epoch}
-	if end.Epoch == at.Epoch {
+	switch {
+	case end.Was != "" && end.Was == at.Epoch:
+		m.Reason, next.Seq = renewed, min(at.Seq, end.Since)
+	case end.Epoch == at.Epoch:
 		m = Missing{From: end.Seq + 1, To: at.Seq, Reason: "the database was set back"}
 		next.Seq = end.Seq
 	}
-	f.log.WithFields(logrus.Fields{"was": at.String(), "is": next.String()}).Error("feed: " + m.Reason)
+	level := logrus.ErrorLevel
+	if m.Reason == renewed {
+		level = logrus.WarnLevel // somebody did that on purpose
+	}
+	f.log.WithFields(logrus.Fields{"was": at.String(), "is": next.String()}).Log(level, "feed: "+m.Reason)
 	f.hub.restart(missing(next, m))
 	return nil
 }

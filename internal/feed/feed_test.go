@@ -21,6 +21,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type table struct {
 	mu    sync.Mutex // guards what follows
 	epoch string
+	was   string // the epoch before, up to since
+	since uint64
 	first uint64 // rows before it were pruned
 	rows  []schema.FeedEntry
 	err   error
@@ -62,7 +64,7 @@ func (t *table) FeedEnd(context.Context) (schema.FeedEnd, error) {
 	if len(t.rows) == 0 {
 		return schema.FeedEnd{}, t.err
 	}
-	return schema.FeedEnd{Epoch: t.epoch, Seq: uint64(len(t.rows))}, t.err
+	return schema.FeedEnd{Epoch: t.epoch, Seq: uint64(len(t.rows)), Was: t.was, Since: t.since}, t.err
 }
 
 func (t *table) BlockAddresses(context.Context, []schema.Key) (map[schema.Key][]schema.Address, error) {

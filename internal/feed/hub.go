@@ -146,8 +146,10 @@ func (h *hub) join(s *Subscription) bool {
 // does not know the addresses that the filter asks for.
 func (h *hub) since(s *Subscription) ([]*Event, bool) {
 	if s.turn != h.turn {
-		s.turn, s.after = h.turn, h.turn.Cursor()
-		s.pending = []*Event{h.turn}
+		at := h.turn.Cursor()
+		at.Seq = min(at.Seq, s.after.Seq) // a reader of history has not come that far
+		s.turn, s.after = h.turn, at
+		s.pending = []*Event{missing(at, *h.turn.Missing)}
 		return nil, false
 	}
 	if s.after.Seq >= h.at.Seq {

@@ -29,6 +29,9 @@ func Page(ctx context.Context, source Source, filter Filter, after Cursor, limit
 	if after.Epoch == "" {
 		after.Epoch = end.Epoch
 	}
+	if last.Was != "" && after.Epoch == last.Was && after.Seq <= last.Since {
+		after.Epoch = end.Epoch // nothing that this reader has seen was undone
+	}
 	if after.Epoch != end.Epoch || after.Seq > end.Seq {
 		return nil, next, end, ErrOtherFeed
 	}

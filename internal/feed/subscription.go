@@ -92,6 +92,11 @@ func (f *Feed) place(ctx context.Context, s *Subscription, from Place) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("subscribe: %w", err)
+	case end.Was != "" && end.Was == from.Cursor.Epoch:
+		s.after = Cursor{Epoch: end.Epoch, Seq: min(from.Cursor.Seq, end.Since)}
+		if from.Cursor.Seq > end.Since { // it has seen what another copy of this log has
+			s.pending = []*Event{missing(s.after, Missing{Reason: renewed})}
+		}
 	case end.Epoch != from.Cursor.Epoch:
 		s.pending = []*Event{missing(Cursor{Epoch: end.Epoch}, Missing{Reason: "the cursor belongs to another database"})}
 	case end.Seq < from.Cursor.Seq:
