@@ -47,7 +47,7 @@ func openS3(ctx context.Context, at place, o Options) (*bucket, error) {
 		// Compatible servers know no other checksums than the signature's. What is stored here has its own.
 		config.WithRequestChecksumCalculation(aws.RequestChecksumCalculationWhenRequired),
 		config.WithResponseChecksumValidation(aws.ResponseChecksumValidationWhenRequired),
-		config.WithLogger(logging.Nop{}), // what it would print is in the errors that matter
+		config.WithLogger(logging.Nop{}),                                   // what it would print is in the errors that matter
 		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }), // see try
 	}
 	if at.region != "" {
