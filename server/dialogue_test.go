@@ -29,7 +29,8 @@ type dialogue struct {
 	Name    string       `json:"name"`
 	Seconds int          `json:"seconds,omitempty"` // that it takes by design
 	Steps   []step       `json:"steps"`
-	Stored  []schema.Key `json:"stored"` // the keys in the store at the end, in the order of their arrival
+	Stored  []schema.Key `json:"stored"`         // the keys in the store at the end, in the order of their arrival
+	Raws    []schema.Key `json:"raws,omitempty"` // those of which a raw part is stored
 }
 
 type step struct {
@@ -48,7 +49,8 @@ var dialogueAbout = []string{
 		"closes its sending side and reads on. end: the server closes without another byte and without a reset. " +
 		"reconnect: close and connect again. drain: tell the server to stop (SIGTERM).",
 	"hex is what counts, text shows it. Sixteen dots in an expected frame stand for any sixteen characters: the session " +
-		"that the server makes up. stored: the keys of the records at the end. A dialogue with seconds takes as long.",
+		"that the server makes up. stored: the keys of the records at the end; raws: those of them with a raw part beside " +
+		"them. A dialogue with seconds takes as long.",
 	"The text at the end of an E or N frame is for people: of another server than ours, compare up to the code.",
 	"Made by: go test ./server -run Dialogues -update",
 }
@@ -148,6 +150,15 @@ func checkStored(t *testing.T, r *rig, d dialogue) {
 	if !slices.Equal(keys, d.Stored) {
 		t.Errorf("stored %v, want %v", keys, d.Stored)
 	}
+	var raws []schema.Key
+	for i, o := range r.store.all() {
+		if first := slices.IndexFunc(r.store.all(), func(f *schema.Offer) bool { return f.Key == o.Key }) == i; first && o.Raw != nil {
+			raws = append(raws, o.Key)
+		}
+	}
+	if !slices.Equal(raws, d.Raws) {
+		t.Errorf("raw parts of %v, want of %v", raws, d.Raws)
+	}
 }
 
 // script writes a dialogue down.
@@ -177,6 +188,11 @@ func (s *script) halfClose()                { s.step("half_close", nil) }
 func (s *script) end()                      { s.step("end", nil) }
 func (s *script) reconnect()                { s.step("reconnect", nil) }
 func (s *script) drain()                    { s.step("drain", nil) }
+
+func (s *script) greetRaw() {
+	s.send(rawHello)
+	s.expect(strings.Replace(welcomed(), `"caps":[]`, `"caps":["raw"]`, 1))
+}
 
 func (s *script) greet(chains ...schema.Position) {
 	s.send(hello)
@@ -335,6 +351,50 @@ func dialogues() []dialogue {
 	add("relay: silence ends the link", 25, none, func(s *script) {
 		s.greet()
 		s.expect("P", "P", "Eretry timeout no word for 25s")
+	})
+	raw := rawAt(1)
+	plain := raw
+	plain.Raw = nil
+	add("relay: a raw part is stored, and only with the first", 0, []schema.Key{raw.Hash.Key()}, func(s *script) {
+		s.greetRaw()
+		s.send(dataOf(raw, one))
+		s.expect("A1 f")
+		s.send(dataOf(raw, one))
+		s.expect("A2 d")
+		s.send(dataOf(plain, one))
+		s.expect("A3 d")
+		s.send("B")
+		s.end()
+	})
+	out[len(out)-1].Raws = []schema.Key{raw.Hash.Key()}
+	add("relay: a raw part that comes second is not stored", 0, []schema.Key{raw.Hash.Key()}, func(s *script) {
+		s.greetRaw()
+		s.send(dataOf(plain, one))
+		s.expect("A1 f")
+		s.send(dataOf(raw, one))
+		s.expect("A2 d")
+		s.send("B")
+		s.end()
+	})
+	add("relay: raw parts that do not open or are not the block's, and the link goes on", 0, blocks(1), func(s *script) {
+		s.greetRaw()
+		for i, bad := range badRaws() {
+			o := rawAt(1)
+			o.Raw = bad.raw
+			s.send(dataOf(o, one))
+			s.expect("N" + strconv.Itoa(i+1) + " raw " + bad.why)
+		}
+		s.send(data(1))
+		s.expect("A" + strconv.Itoa(len(badRaws())+1) + " f")
+		s.send("B")
+		s.end()
+	})
+	add("fatal: a raw part that was not agreed on", 0, none, func(s *script) {
+		s.greet()
+		s.send(dataOf(raw, one))
+		s.expect("Estop protocol a raw part, but the cap raw was not agreed on")
+		s.halfClose()
+		s.end()
 	})
 	fatals := []struct{ name, sent, answer string }{
 		{"version", string(framed([]string{`<!--firstseen/2 {"observer":"paris-1"}-->`})), "Estop version this server speaks version 1"},

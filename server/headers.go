@@ -2,7 +2,6 @@ package server
 
 import (
 	"bytes"
-	"sync"
 
 	"github.com/firstseen/firstseen/internal/chain"
 	"github.com/firstseen/firstseen/schema"
@@ -17,11 +16,8 @@ const (
 )
 
 // headers remembers headers that were read and hashed, because every observer brings the same ones: the bytes are
-// compared, which costs a hundredth. When the younger half is full it becomes the older one, which is forgotten.
-type headers struct {
-	mu         sync.Mutex // guards what follows
-	young, old map[schema.Hash]header
-}
+// compared, which costs a hundredth.
+type headers struct{ known recent[schema.Hash, header] }
 
 // header is one whose bytes were found to have its hash.
 type header struct {
@@ -31,31 +27,12 @@ type header struct {
 
 // decode is chain.DecodeHeader. The hash that the bytes are said to have is where to look for them, nothing more.
 func (h *headers) decode(raw []byte, claim schema.Hash) (schema.Header, error) {
-	if known, ok := h.find(claim); ok && bytes.Equal(known.raw, raw) {
+	if known, ok := h.known.find(claim); ok && bytes.Equal(known.raw, raw) {
 		return known.fields, nil
 	}
 	fields, err := chain.DecodeHeader(raw)
 	if err == nil && len(raw) <= keepHeader {
-		h.add(header{raw, fields})
+		h.known.add(fields.Hash, header{raw, fields})
 	}
 	return fields, err
-}
-
-func (h *headers) find(hash schema.Hash) (header, bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if known, ok := h.young[hash]; ok {
-		return known, true
-	}
-	known, ok := h.old[hash]
-	return known, ok
-}
-
-func (h *headers) add(known header) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.young == nil || len(h.young) >= keepHeaders {
-		h.old, h.young = h.young, make(map[schema.Hash]header)
-	}
-	h.young[known.fields.Hash] = known
 }

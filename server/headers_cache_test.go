@@ -43,15 +43,15 @@ func TestHeadersAreForgottenInTime(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(h.young)+len(h.old) > 2*keepHeaders {
-		t.Errorf("%d headers remembered", len(h.young)+len(h.old))
+	if len(h.known.young)+len(h.known.old) > 2*keepHeaders {
+		t.Errorf("%d headers remembered", len(h.known.young)+len(h.known.old))
 	}
 	_, oldest := headerAt(0)
-	if _, ok := h.find(oldest); ok {
+	if _, ok := h.known.find(oldest); ok {
 		t.Error("the oldest is still remembered")
 	}
 	_, newest := headerAt(3 * keepHeaders)
-	if _, ok := h.find(newest); !ok {
+	if _, ok := h.known.find(newest); !ok {
 		t.Error("the newest is not remembered")
 	}
 }

@@ -21,6 +21,7 @@ type metrics struct {
 	inflight    prometheus.Gauge
 	turnedAway  *prometheus.CounterVec // reason
 	logins      *prometheus.CounterVec // by, result
+	raws        *prometheus.CounterVec // result
 	held        prometheus.Counter
 }
 
@@ -49,6 +50,7 @@ func newMetrics(reg prometheus.Registerer, server string) (*metrics, error) {
 		turnedAway: counter("refused_connections_total",
 			"Connections refused for what came before their first frame, or for being bare, by reason.", "reason"),
 		logins: counter("authentications_total", "Relay connections by what proved their name, and result.", "by", "result"),
+		raws:   counter("raw_parts_total", "Raw parts of observations: verified, known from before, or refused.", "result"),
 		held: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "firstseen_server_accept_held_seconds_total",
 			Help: "Time for which connections were left in the kernel's queue because too many came at once.",
@@ -60,7 +62,7 @@ func newMetrics(reg prometheus.Registerer, server string) (*metrics, error) {
 	reg = prometheus.WrapRegistererWith(prometheus.Labels{"server": server}, reg)
 	for _, c := range []prometheus.Collector{
 		m.connections, m.modes, m.frames, m.bytes, m.refused, m.fatals, m.settlements, m.settling, m.inflight,
-		m.turnedAway, m.logins, m.held,
+		m.turnedAway, m.logins, m.raws, m.held,
 	} {
 		if err := reg.Register(c); err != nil {
 			return nil, err

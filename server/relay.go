@@ -116,6 +116,7 @@ func (r *relay) welcomeOf(positions []schema.Position) wire.Welcome {
 		PingMillis:   int(wire.PingAfter.Milliseconds()),
 		DeadMillis:   int(wire.DeadAfter.Milliseconds()),
 		Chains:       positions,
+		Caps:         r.caps(),
 	}
 }
 
@@ -169,13 +170,26 @@ func asFatal(err error) error {
 // data takes one observation: into the window, through the checks, to the store. What fails a check is refused, and the
 // connection goes on.
 func (r *relay) data(content []byte) error {
+	o, payload, err := wire.ParseData(content)
+	if o.Raw != nil && !r.takesRaw() {
+		// It is wrong about every frame that will come: refusing one after the other would cost it all those blocks.
+		r.srv.metrics.refused.WithLabelValues("raw_unasked").Inc()
+		return &wire.Fatal{Code: wire.CodeProtocol, Text: "a raw part, but the cap raw was not agreed on"}
+	}
 	n, ok := r.out.admit(len(content))
 	if !ok {
 		r.srv.metrics.refused.WithLabelValues("window").Inc()
 		return &wire.Fatal{Code: wire.CodeProtocol, Text: "window exceeded"}
 	}
-	offer, err := r.offerOf(content)
-	if err != nil {
+	var offer *schema.Offer
+	if err == nil {
+		offer, err = r.offerOf(&o, payload)
+	}
+	switch {
+	case errors.Is(err, context.Canceled): // while it waited to be verified
+		r.out.lose()
+		return &wire.Fatal{Retry: true, Code: wire.CodeBusy, Text: "shutting down"}
+	case err != nil:
 		r.refuse(n, len(content), err)
 		return nil
 	}
@@ -222,15 +236,14 @@ func (r *relay) refuse(n uint64, size int, err error) {
 	r.out.settle(n, schema.Refused, &wire.Refusal{N: n, Code: broken.Code, Text: broken.Text})
 }
 
-// offerOf checks a D frame and makes an offer of it that does not share content's memory. The key, number, parent and
+// offerOf checks an observation and makes an offer of it that does not share the frame's memory. The key, number, parent and
 // time come from the header, which is hashed again: nobody can occupy a block's key without having its header.
-func (r *relay) offerOf(content []byte) (*schema.Offer, error) {
-	o, payload, err := wire.ParseData(content)
+func (r *relay) offerOf(o *schema.Observation, payload []byte) (*schema.Offer, error) {
+	header, err := r.headerOf(o)
 	if err != nil {
 		return nil, err
 	}
-	header, err := r.headerOf(&o)
-	if err != nil {
+	if err := r.checkRaw(o); err != nil {
 		return nil, err
 	}
 	return &schema.Offer{
@@ -248,13 +261,17 @@ func (r *relay) offerOf(content []byte) (*schema.Offer, error) {
 		ObservedAt:   o.ObservedAt,
 		ReceivedAt:   r.srv.opt.Now().UTC(),
 		Transactions: o.Transactions,
+		Raw:          bytes.Clone(o.Raw),
 	}, nil
 }
+
+// excepted tells whether hashes of a chain are believed.
+func (r *relay) excepted(chain uint64) bool { return slices.Contains(r.srv.opt.Unverified, chain) }
 
 // headerOf reads an observation's header and holds it against the hash. Of a chain that is excepted from that, the
 // hash is believed if the observer has proved who it is: somebody has to answer for it.
 func (r *relay) headerOf(o *schema.Observation) (schema.Header, error) {
-	if slices.Contains(r.srv.opt.Unverified, o.Chain) {
+	if r.excepted(o.Chain) {
 		return r.believe(o)
 	}
 	header, err := r.srv.headers.decode(o.Header, o.Hash)
@@ -306,9 +323,8 @@ func (r *relay) disbelieve(report *schema.Report) {
 	if r.identity.proved() {
 		return
 	}
-	excepted := func(chain uint64) bool { return slices.Contains(r.srv.opt.Unverified, chain) }
-	report.Heads = slices.DeleteFunc(report.Heads, func(h schema.Head) bool { return excepted(h.Chain) })
-	report.Gaps = slices.DeleteFunc(report.Gaps, func(g schema.Gap) bool { return excepted(g.Chain) })
+	report.Heads = slices.DeleteFunc(report.Heads, func(h schema.Head) bool { return r.excepted(h.Chain) })
+	report.Gaps = slices.DeleteFunc(report.Gaps, func(g schema.Gap) bool { return r.excepted(g.Chain) })
 }
 
 // finish ends the connection: what is outstanding is waited for, then come the last acks and refusals and the fatal

@@ -25,6 +25,7 @@ type Server struct {
 
 	sessions, strangers *places // for large frames, of relay connections and of all others
 	headers             headers
+	raws                *raws
 	refused             refusals
 
 	mu    sync.Mutex // guards conns and ends, and orders calls of Presence.Set
@@ -74,7 +75,7 @@ func newServer(o Options, m *metrics) *Server {
 		opt: o, metrics: m, print: &printer{w: o.Print, log: o.Log},
 		slots:    make(chan struct{}, o.MaxConns+o.MaxConns/8+o.doors()),
 		sessions: newPlaces(sessionPlaces), strangers: newPlaces(strangerPlaces),
-		conns: map[*conn]struct{}{},
+		conns: map[*conn]struct{}{}, raws: newRaws(),
 	}
 	if o.AcceptRate > 0 {
 		s.pace = rate.NewLimiter(rate.Limit(o.AcceptRate), max(1, int(o.AcceptRate)))
