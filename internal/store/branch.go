@@ -107,10 +107,11 @@ func (b *bench) switchAbove(w *branch, from uint64, gap *feedRow) *ruling {
 }
 
 // moveTo makes a branch the chain's, which keeps what lies below a height. Without a fork the branch stands alone: it
-// becomes the root, which later backfill may lower.
+// becomes the root, which later backfill may lower. So it does where the fork is below the root, on what was the branch
+// before a gap: the root has left the branch.
 func (c *chainRow) moveTo(w *branch, from uint64) {
 	c.HeadKey, c.HeadNumber = w.blocks[0].Key, w.blocks[0].Number
-	if w.fork == nil {
+	if w.fork == nil || w.fork.Number < c.RootNumber {
 		low := w.lowest()
 		c.RootKey, c.RootNumber, c.RootParent = low.Key, low.Number, low.Parent
 	}

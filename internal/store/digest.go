@@ -93,9 +93,9 @@ func sumBlocks(tx *gorm.DB, r schema.HeightRange) (blocks []blockSum, pruned boo
 		return nil, false, err
 	}
 	// The first columns are the facts, in the order that the digest is defined by; the last three are the payloads.
-	const facts = "r.`key`, r.number, r.id, r.status, r.parent, r.block_time, r.fee_recipient, r.header, r.content_type, " +
+	const facts = "r.`key`, r.number, r.status, r.parent, r.block_time, r.fee_recipient, r.header, r.content_type, " +
 		"r.observer, r.node, r.origin, r.server, r.remote, r.observed_at, r.received_at"
-	const nFacts = 16
+	const nFacts = 15
 	sum := sha256.New()
 	var room []byte
 	err = scanRaw(tx, func(columns []sql.RawBytes) error {
@@ -111,9 +111,6 @@ func sumBlocks(tx *gorm.DB, r schema.HeightRange) (blocks []blockSum, pruned boo
 		prunedAt, payload, raw := columns[nFacts], columns[nFacts+1], columns[nFacts+2]
 		pruned = pruned || prunedAt != nil
 		sum.Reset()
-		if payload == nil {
-			payload = sql.RawBytes{} // never NULL, but SQLite's driver has one nothing for both
-		}
 		addField(sum, payload)
 		addField(sum, raw)
 		sum.Sum(b.payload[:0])
@@ -177,13 +174,14 @@ func scanRaw(tx *gorm.DB, row func(columns []sql.RawBytes) error, query string, 
 	return rows.Err()
 }
 
-// absent stands for a field that is NULL.
+// absent stands for a field that is NULL or empty, which is no difference: a record on its way to a replica has one
+// nothing for both.
 const absent = "-,"
 
 // addFields appends columns as netstrings, numbers as decimal text: no two rows have the same bytes.
 func addFields(to []byte, columns []sql.RawBytes) []byte {
 	for _, c := range columns {
-		if c == nil {
+		if len(c) == 0 {
 			to = append(to, absent...)
 			continue
 		}
@@ -194,7 +192,7 @@ func addFields(to []byte, columns []sql.RawBytes) []byte {
 
 // addField is addFields for one that may be too large to copy.
 func addField(sum hash.Hash, column sql.RawBytes) {
-	if column == nil {
+	if len(column) == 0 {
 		_, _ = sum.Write([]byte(absent))
 		return
 	}

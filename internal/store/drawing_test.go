@@ -17,6 +17,7 @@ type drawing struct {
 	t     testing.TB
 	s     *Store
 	clock *time.Time
+	copy  *mirror
 }
 
 func drawings(t *testing.T, test func(t *testing.T, d *drawing)) {
@@ -25,7 +26,10 @@ func drawings(t *testing.T, test func(t *testing.T, d *drawing)) {
 		now := time.Unix(1e9, 0)
 		d := &drawing{t: t, clock: &now}
 		d.s = running(t, opened(t, Options{DSN: dsn, Now: func() time.Time { return *d.clock }}))
+		d.copy = newMirror(t, d.s)
 		test(t, d)
+		d.copy.sync()
+		d.copy.compare()
 	})
 }
 
@@ -84,6 +88,8 @@ func (d *drawing) later(by time.Duration) { *d.clock = d.clock.Add(by) }
 func (d *drawing) want(on, off string) {
 	d.t.Helper()
 	wantChain(d.t, d.s, on, off)
+	d.copy.sync()
+	d.copy.compare()
 }
 
 // wantChain compares the blocks on the branch, then those off it, each by height. A word may carry its status: safe!,

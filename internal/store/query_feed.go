@@ -21,9 +21,10 @@ func readFeedEnd(db *gorm.DB) (schema.FeedEnd, error) {
 	if err != nil || seq == 0 {
 		return schema.FeedEnd{}, err
 	}
-	own, err := replicaEpoch(db)
-	if err != nil || own != "" {
-		return schema.FeedEnd{Epoch: own, Seq: seq}, err
+	own, err := ownEpoch(db)
+	if err != nil || own.Epoch != "" {
+		own.Seq = seq
+		return own, err
 	}
 	// No two databases begin with the same event at the same microsecond.
 	var first feedRow
@@ -34,11 +35,7 @@ func readFeedEnd(db *gorm.DB) (schema.FeedEnd, error) {
 	return schema.FeedEnd{Epoch: hex.EncodeToString(sum[:8]), Seq: seq}, nil
 }
 
-// feedSeq returns the seq of the feed's last row, 0 while it is empty.
-func (s *Store) feedSeq(ctx context.Context) (uint64, error) {
-	return readFeedSeq(s.db.WithContext(ctx))
-}
-
+// readFeedSeq returns the seq of the feed's last row, 0 while it is empty.
 func readFeedSeq(db *gorm.DB) (uint64, error) {
 	var seq uint64
 	err := db.Table("feed_counter").Where("id = 1").Select("last_seq").Scan(&seq).Error

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 
 	"github.com/firstseen/firstseen/schema"
 )
@@ -59,15 +60,17 @@ func readReplicaPlace(db *gorm.DB) (*ReplicaPlace, error) {
 	return p, nil
 }
 
-// replicaEpoch is the epoch of the feed that a replica serves where it is its own; empty anywhere else.
-func replicaEpoch(db *gorm.DB) (string, error) {
-	var epochs []string
-	err := db.Model(&replicaRow{}).Where("id = 1 AND epoch IS NOT NULL").Pluck("epoch", &epochs).Error
-	if err != nil {
-		return "", fmt.Errorf("read replica's epoch: %w", err)
+// save writes the place, under the lock of a transaction.
+func (p *ReplicaPlace) save(tx *gorm.DB, at int64) error {
+	row := replicaRow{ID: 1, Env: p.Env, Role: p.Role, Source: p.Source, Seq: p.Seq, UpdatedAt: at}
+	if !p.Link.IsZero() {
+		row.Link = string(p.Link.Key())
 	}
-	if len(epochs) == 0 {
-		return "", nil
+	if p.Epoch != "" {
+		row.Epoch = &p.Epoch
 	}
-	return epochs[0], nil
+	if err := tx.Clauses(clause.OnConflict{UpdateAll: true}).Create(&row).Error; err != nil {
+		return fmt.Errorf("save replica's place: %w", err)
+	}
+	return nil
 }

@@ -77,6 +77,8 @@ type Store struct {
 	pruned    atomic.Int64 // when old transitions of nodes were last looked for; 0: not yet
 
 	migrating sync.Mutex // one Migrate at a time in this process
+
+	applies *statements // of a replica
 }
 
 // Open connects to the database. A database that cannot be reached is one line of error that says which, never the
@@ -98,7 +100,8 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 
 // open is Open over a connector, which tests wrap.
 func open(ctx context.Context, opts Options, src source, connector driver.Connector) (*Store, error) {
-	s := &Store{source: src, dialect: src.dialect, log: opts.Log, now: opts.Now, keep: opts.Keep, cacheKeys: cacheKeys}
+	s := &Store{source: src, dialect: src.dialect, log: opts.Log, now: opts.Now, keep: opts.Keep, cacheKeys: cacheKeys,
+		applies: newApplyStatements()}
 	_, _ = rand.Read(s.writer[:])
 	s.log = quiet.Log(s.log)
 	if s.now == nil {
