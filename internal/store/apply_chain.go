@@ -55,7 +55,7 @@ func (c *branching) join(b *placed, before schema.FeedEvent) (wrong string, err 
 		return "", c.restart(b)
 	case bridges(before, c.id, b.number):
 		c.stand(b)
-		return "", c.unsafe()
+		return "", c.unsafe(b)
 	}
 	return fmt.Sprintf("is put on the branch, but its parent %s is not the head %s at %d", b.parent, c.row.HeadKey,
 		c.row.HeadNumber), nil
@@ -74,7 +74,7 @@ func (c *branching) restart(b *placed) error {
 	}
 	c.stand(b)
 	if parent == nil || !parent.status.OnBranch() || parent.number+1 != b.number {
-		return c.unsafe()
+		return c.unsafe(b)
 	}
 	if c.row.SafeNumber != nil && *c.row.SafeNumber > parent.number {
 		c.row.SafeNumber = new(parent.number)
@@ -137,8 +137,9 @@ func (c *branching) raise(b *placed) {
 	}
 }
 
-// unsafe lowers the mark of safe blocks to that of finalized ones if the block at its height is on the branch no more.
-func (c *branching) unsafe() error {
+// unsafe lowers the mark of safe blocks to that of finalized ones if no block at its height was on the branch before the
+// one that just joined it.
+func (c *branching) unsafe(joined *placed) error {
 	safe := c.row.SafeNumber
 	if safe == nil {
 		return nil
@@ -153,7 +154,7 @@ func (c *branching) unsafe() error {
 		}
 	}
 	for _, b := range c.blocks {
-		if b != nil && b.number == *safe && b.status.OnBranch() {
+		if b != nil && b != joined && b.number == *safe && b.status.OnBranch() {
 			return nil
 		}
 	}

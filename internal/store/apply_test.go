@@ -196,7 +196,7 @@ func TestReplicaOfRandomHistories(t *testing.T) {
 		m.cut = func(n int) int { return rapid.IntRange(1, n).Draw(t, "cut") }
 		h := &history{t: t, s: s, chain: chain, blocks: map[string]modelBlock{"b0": {"none", 10}}, order: []string{"b0"}}
 		h.store("b0")
-		for i := range rapid.IntRange(1, 30).Draw(t, "steps") {
+		for i := range rapid.IntRange(1, 24).Draw(t, "steps") {
 			h.step(i)
 			m.sync()
 			m.compareChain(chain)
