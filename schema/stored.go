@@ -49,6 +49,7 @@ type BlockPlace struct {
 
 // Tally is what a range of the feed adds up to.
 type Tally struct {
+	Epoch        string            // of the feed; tallies of two epochs do not add up
 	Seq          uint64            // the last feed row counted
 	Blocks       map[uint64]uint64 // by chain
 	First        map[string]uint64 // blocks by the observer who was first

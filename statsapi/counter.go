@@ -98,14 +98,15 @@ func (c *counter) lock(ctx context.Context) error {
 
 func (c *counter) unlock() { <-c.turn }
 
-// catchUp counts to the end of the feed. A feed shorter than what was counted belongs to another database.
+// catchUp counts to the end of the feed. A feed shorter than what was counted, or of another epoch, belongs to another
+// database, or to a replica that was taken back: what was counted may not be there any more.
 func (c *counter) catchUp(ctx context.Context) error {
 	for {
 		t, err := c.store.Tally(ctx, c.tally.Seq, tallyRows)
 		if err != nil {
 			return err
 		}
-		if t.Seq < c.tally.Seq {
+		if t.Seq < c.tally.Seq || c.tally.Epoch != "" && t.Epoch != c.tally.Epoch {
 			c.reset()
 			continue
 		}
@@ -118,7 +119,7 @@ func (c *counter) catchUp(ctx context.Context) error {
 }
 
 func (c *counter) add(t schema.Tally) {
-	c.tally.Seq = t.Seq
+	c.tally.Epoch, c.tally.Seq = t.Epoch, t.Seq
 	c.tally.Bare += t.Bare
 	c.tally.Transactions += t.Transactions
 	for chain, n := range t.Blocks {

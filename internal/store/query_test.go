@@ -272,8 +272,9 @@ func TestTallyOfRangesAddsUpToTheWhole(t *testing.T) {
 		sd.db.Table("feed_counter").Where("id = 1").Update("last_seq", 6)
 		sd.create([]transactionRow{seedTransaction(a, 0), seedTransaction(a, 1), seedTransaction(c, 0)})
 		whole, err := s.Tally(t.Context(), 0, 100)
+		end, _ := s.FeedEnd(t.Context())
 		want := schema.Tally{
-			Seq: 6, Blocks: map[uint64]uint64{1: 2, 2: 1}, First: map[string]uint64{"alice": 2, "bob": 1},
+			Epoch: end.Epoch, Seq: 6, Blocks: map[uint64]uint64{1: 2, 2: 1}, First: map[string]uint64{"alice": 2, "bob": 1},
 			Servers: map[string]uint64{"s1": 5}, Bare: 2, Transactions: 3,
 		}
 		if d := cmp.Diff(want, whole); d != "" || err != nil {
