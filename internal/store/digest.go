@@ -45,14 +45,75 @@ func (s *Store) Digests(ctx context.Context, ranges ...schema.HeightRange) (
 	return end, chains, digests, nil
 }
 
+// DigestCheck is what came of comparing a replica with digests of the writer's.
+type DigestCheck struct {
+	Equal  []schema.RangeDigest
+	Differ []schema.RangeDigest // the writer's
+}
+
+// CheckDigests compares a replica with digests of the writer's. What it looks at is the database as it is when it
+// returns; the comparison itself is the function that it returns, which must be called once, and which goes on while
+// others write. Digests that say nothing about what is here now are in neither part of the answer: those of another
+// place in the feed, or of blocks that are here as another writer had them.
+func (s *Store) CheckDigests(ctx context.Context, theirs []schema.RangeDigest) (func() (DigestCheck, error), error) {
+	tx, err := s.beginSnapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	place, err := readReplicaPlace(tx)
+	if err == nil && place == nil {
+		err = ErrNoReplica
+	}
+	if err != nil {
+		tx.Rollback()
+		return nil, err
+	}
+	return func() (DigestCheck, error) {
+		defer tx.Rollback()
+		told, err := readRetold(tx)
+		if err != nil {
+			return DigestCheck{}, err
+		}
+		var out DigestCheck
+		for _, d := range theirs {
+			if d.Seq != place.Seq || !told.compares(d) {
+				continue
+			}
+			ours, err := digest(tx, schema.HeightRange{Chain: d.Chain, From: d.From, To: d.To})
+			if err != nil {
+				return DigestCheck{}, err
+			}
+			if sameDigest(ours, d) {
+				out.Equal = append(out.Equal, d)
+			} else {
+				out.Differ = append(out.Differ, d)
+			}
+		}
+		return out, nil
+	}, nil
+}
+
+// sameDigest compares payloads only where both stores still have all of them.
+func sameDigest(a, b schema.RangeDigest) bool {
+	return a.Blocks == b.Blocks && a.Facts == b.Facts && (a.Payloads == nil || b.Payloads == nil || *a.Payloads == *b.Payloads)
+}
+
 // snapshot runs read in a transaction that sees the database as it is at its first look, and writes nothing.
 func (s *Store) snapshot(ctx context.Context, read func(tx *gorm.DB) error) error {
-	tx := s.db.WithContext(ctx).Begin(&sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
-	if tx.Error != nil {
-		return fmt.Errorf("begin reading: %w", tx.Error)
+	tx, err := s.beginSnapshot(ctx)
+	if err != nil {
+		return err
 	}
 	defer tx.Rollback()
 	return read(tx)
+}
+
+func (s *Store) beginSnapshot(ctx context.Context) (*gorm.DB, error) {
+	tx := s.db.WithContext(ctx).Begin(&sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+	if tx.Error != nil {
+		return nil, fmt.Errorf("begin reading: %w", tx.Error)
+	}
+	return tx, nil
 }
 
 // blockSum is one stored block in a digest.

@@ -52,6 +52,19 @@ func noteViews(tx *gorm.DB, observer string, views []schema.NodeView, now int64)
 	if len(views) == 0 {
 		return nil
 	}
+	if err := addViews(tx, observer, views, now); err != nil {
+		return err
+	}
+	// What this report did not touch, it does not name.
+	err := tx.Where("observer = ? AND reported_at <> ?", observer, now).Delete(&nodeRow{}).Error
+	if err != nil {
+		return fmt.Errorf("delete views of nodes: %w", err)
+	}
+	return nil
+}
+
+// addViews writes views over those of the same nodes.
+func addViews(tx *gorm.DB, observer string, views []schema.NodeView, now int64) error {
 	rows := make([]nodeRow, len(views))
 	for i, v := range views {
 		rows[i] = nodeRow{
@@ -70,11 +83,6 @@ func noteViews(tx *gorm.DB, observer string, views []schema.NodeView, now int64)
 	}
 	if err := tx.Clauses(upsert).Create(&rows).Error; err != nil {
 		return fmt.Errorf("upsert views of nodes: %w", err)
-	}
-	// What this report did not touch, it does not name.
-	err := tx.Where("observer = ? AND reported_at <> ?", observer, now).Delete(&nodeRow{}).Error
-	if err != nil {
-		return fmt.Errorf("delete views of nodes: %w", err)
 	}
 	return nil
 }
