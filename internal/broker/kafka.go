@@ -146,20 +146,21 @@ func (k *Kafka) String() string { return "kafka topic " + k.topic + " at " + k.b
 // Listen implements Broker. It returns nil, when ctx has ended.
 func (k *Kafka) Listen(ctx context.Context, hear func(Pointer)) error {
 	delay := listenAgain
-	for ctx.Err() == nil {
-		heard, err := k.listen(ctx, hear)
-		if ctx.Err() != nil {
-			break
+	for {
+		connected, err := k.listen(ctx, hear)
+		if ended(ctx) {
+			return nil
 		}
 		k.hearer.failed(err)
-		if heard {
+		if connected {
 			delay = listenAgain
 		}
 		pause(ctx, delay+rand.N(delay))
 		delay = min(2*delay, listenAgainMost)
 	}
-	return nil
 }
+
+func ended(ctx context.Context) bool { return ctx.Err() != nil }
 
 func pause(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
@@ -220,7 +221,7 @@ func (k *Kafka) poll(ctx context.Context, client *kgo.Client, hear func(Pointer)
 	for {
 		waiting, cancel := context.WithTimeout(ctx, lookEvery)
 		fetches := client.PollFetches(waiting)
-		silent := waiting.Err() != nil
+		silent := ended(waiting)
 		cancel()
 		if silent {
 			return nil
