@@ -14,6 +14,7 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/ethereum/go-ethereum/rlp"
 	"github.com/ethereum/go-ethereum/trie"
 	"github.com/klauspost/compress/gzip"
 
@@ -39,6 +40,7 @@ func objectOf(t testing.TB, v any) object {
 // drawn is a block of n transactions with their receipts, as a node would answer them.
 type drawn struct {
 	hash     schema.Hash
+	header   []byte // RLP
 	block    object
 	receipts []any
 }
@@ -73,6 +75,9 @@ func draw(t testing.TB, n int) *drawn {
 		Time: 1_700_000_000, BaseFee: big.NewInt(7), WithdrawalsHash: &root, Bloom: types.MergeBloom(receipts),
 		TxHash: types.DeriveSha(txs, trie.NewStackTrie(nil)), ReceiptHash: types.DeriveSha(receipts, trie.NewStackTrie(nil))}
 	d.hash = schema.Hash(h.Hash())
+	if d.header, err = rlp.EncodeToBytes(h); err != nil {
+		t.Fatal(err)
+	}
 	d.block = objectOf(t, h)
 	d.block["uncles"], d.block["withdrawals"], d.block["size"] = []any{}, withdrawals, "0x1"
 	list := []any{}
@@ -162,8 +167,14 @@ func TestRawThatIsWhatItSays(t *testing.T) {
 	}
 }
 
-func TestRawThatIsNotIsRefused(t *testing.T) {
-	t.Parallel()
+// badRaw is a change that a raw part of three transactions must not have had.
+type badRaw struct {
+	change   func(*drawn)
+	want     error
+	believed bool // with Believe it passes
+}
+
+func badRaws() map[string]badRaw {
 	other := "0x" + strings.Repeat("77", 32)
 	set := func(o func(d *drawn) object, name string, v any) func(*drawn) {
 		return func(d *drawn) { o(d)[name] = v }
@@ -172,11 +183,7 @@ func TestRawThatIsNotIsRefused(t *testing.T) {
 	tx := func(d *drawn) object { return d.tx(1) }
 	receipt := func(d *drawn) object { return d.receipt(1) }
 	log := func(d *drawn) object { return d.log() }
-	for name, c := range map[string]struct {
-		change   func(*drawn)
-		want     error
-		believed bool // with Believe it passes
-	}{
+	return map[string]badRaw{
 		"another header":              {set(block, "gasUsed", "0x9"), ErrHashMismatch, true},
 		"another hash":                {set(block, "hash", other), ErrHashMismatch, false},
 		"no such block":               {func(d *drawn) { d.block = nil }, ErrNoBlock, false},
@@ -212,7 +219,12 @@ func TestRawThatIsNotIsRefused(t *testing.T) {
 		"receipts: log's place":       {set(log, "logIndex", "0x7"), ErrReceipts, true},
 		"receipts: log's block":       {set(log, "blockHash", other), ErrReceipts, true},
 		"receipts: log removed":       {set(log, "removed", true), ErrReceipts, true},
-	} {
+	}
+}
+
+func TestRawThatIsNotIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, c := range badRaws() {
 		d := draw(t, 3)
 		c.change(d)
 		if err := Verify.VerifyRaw(d.hash, d.raw(t)); !errors.Is(err, c.want) {
@@ -278,19 +290,25 @@ func TestRawIsPackedAndUnpackedByteForByte(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoRawPartIsRefused(t *testing.T) {
-	t.Parallel()
-	good := zipped(t, `{"block":{},"receipts":null}`)
+// noRaws are no raw parts of that block.
+func noRaws(t testing.TB, block string) map[string][]byte {
+	t.Helper()
+	good := zipped(t, `{"block":`+block+`,"receipts":null}`)
 	damaged := bytes.Clone(good)
 	damaged[len(damaged)-6] ^= 1 // checksum
-	for name, packed := range map[string][]byte{
-		"nothing": nil, "no gzip": []byte(`{"block":{},"receipts":null}`), "cut off": good[:len(good)-1], "damaged": damaged,
+	return map[string][]byte{
+		"nothing": nil, "no gzip": []byte(`{"block":` + block + `,"receipts":null}`), "cut off": good[:len(good)-1], "damaged": damaged,
 		"a byte behind": append(bytes.Clone(good), 0), "two members": append(bytes.Clone(good), good...),
 		"empty": zipped(t, ""), "a list": zipped(t, "[]"), "no block": zipped(t, `{"receipts":null}`),
-		"no receipts": zipped(t, `{"block":{}}`), "a member more": zipped(t, `{"block":{},"receipts":null,"x":0}`),
-		"block twice": zipped(t, `{"block":{},"block":{},"receipts":null}`), "other case": zipped(t, `{"Block":{},"receipts":null}`),
-		"two objects": zipped(t, `{"block":{},"receipts":null}{}`), "JSON cut off": zipped(t, `{"block":{},"receipts":null`),
-	} {
+		"no receipts": zipped(t, `{"block":`+block+`}`), "a member more": zipped(t, `{"block":`+block+`,"receipts":null,"x":0}`),
+		"block twice": zipped(t, `{"block":`+block+`,"block":`+block+`,"receipts":null}`), "other case": zipped(t, `{"Block":`+block+`,"receipts":null}`),
+		"two objects": zipped(t, `{"block":`+block+`,"receipts":null}{}`), "JSON cut off": zipped(t, `{"block":`+block+`,"receipts":null`),
+	}
+}
+
+func TestWhatIsNoRawPartIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, packed := range noRaws(t, "{}") {
 		if _, err := UnpackRaw(packed); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: %v", name, err)
 		}
