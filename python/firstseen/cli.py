@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from firstseen import __version__, config, follow, link, templates, wire
+from firstseen import __version__, config, fields, follow, link, templates
 from firstseen.config import Duration, option
 from firstseen.database import Database, DatabaseError
 from firstseen.node import Node
@@ -87,7 +87,7 @@ def server(
             raise click.UsageError("--use-mysql needs --mysql-host, --mysql-user, --mysql-pass and --mysql-db")
         db = demo_mysql(mysql_host, mysql_user, mysql_pass, mysql_db)
     name = name or config.host_name()
-    if not wire.valid_name(name):
+    if not fields.valid_name(name):
         raise click.UsageError("--name must be 1 to 64 of A-Z a-z 0-9 . _ -")
     at, on = config.address(listen)
     options = Options(at, on, name, redis, print, connections, drain, beat=beat)
@@ -126,6 +126,7 @@ async def _serve(options: Options, store: Store) -> None:
 @option("--poll", "client.poll", default=1.0, type=Duration(), help="time between looks at the latest block")
 @option("--template", "client.template", default="block.html", type=click.Choice(list(templates.DEFAULTS)))
 @option("--receipts", "client.receipts", default="auto", type=click.Choice(["auto", "off"]))
+@option("--raw", "client.raw", default=False, is_flag=True, help="send the node's own JSON of blocks and receipts, too")
 @option("--backfill", "client.backfill", default=10_000, type=click.IntRange(1), help="most blocks to catch up with")
 @option("--name", "client.name", default="", help="name of this observer (default: the machine's)")
 @option("--spool", "client.spool", default="", help="file that keeps what is not delivered (default: in memory)")
@@ -137,23 +138,24 @@ async def _serve(options: Options, store: Store) -> None:
 @click.option("--port", hidden=True, type=int)
 @click.option("--wait", hidden=True, type=float)
 def client(
-    node: Sequence[str], server: Sequence[str], bare: bool, poll: float, template: str, receipts: str, backfill: int,
-    name: str, spool: str, spool_bytes: int, start: str, start_over: bool, drain: float, host: str | None,
-    port: int | None, wait: float | None,
+    node: Sequence[str], server: Sequence[str], bare: bool, poll: float, template: str, receipts: str, raw: bool,
+    backfill: int, name: str, spool: str, spool_bytes: int, start: str, start_over: bool, drain: float,
+    host: str | None, port: int | None, wait: float | None,
 ) -> None:  # fmt: skip
     """Observe nodes and relay their blocks to servers."""
     if host or port:
         server = [f"{host or 'localhost'}:{port or 9999}"]
     name = name or config.host_name()
-    nodes = [_node(i, text) for i, text in enumerate(node, 1)]
-    if not wire.valid_name(name) or not all(wire.valid_name(n.name) for n in nodes):
+    raw = raw and not bare
+    nodes = [_node(i, text, raw) for i, text in enumerate(node, 1)]
+    if not fields.valid_name(name) or not all(fields.valid_name(n.name) for n in nodes):
         raise click.UsageError("names must be 1 to 64 of A-Z a-z 0-9 . _ -")
     if start not in ("tip", "earliest") and not start.isdigit():
         raise click.UsageError("--start must be tip, earliest or a height")
     follows = follow.Options(
-        name, nodes, templates.DEFAULTS[template], wait or poll, receipts == "auto", backfill, start, start_over
+        name, nodes, templates.DEFAULTS[template], wait or poll, receipts == "auto", backfill, start, start_over, raw
     )
-    delivers = link.Options(name, [config.address(s) for s in server], bare, drain)
+    delivers = link.Options(name, [config.address(s) for s in server], bare, drain, raw)
     try:
         kept = Spool(Path(spool) if spool else None, spool_bytes)
     except SpoolError as e:
@@ -173,11 +175,11 @@ def client(
         raise click.ClickException(shared.failed)
 
 
-def _node(number: int, text: str) -> Node:
+def _node(number: int, text: str, raw: bool) -> Node:
     """Read a URL, or name=URL."""
     name, equals, url = text.partition("=")
     named = equals and "/" not in name
-    return Node(name if named else f"node-{number}", url if named else text)
+    return Node(name if named else f"node-{number}", url if named else text, raw=raw)
 
 
 @main.command()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from firstseen import header, wire
+from firstseen import header, raw, wire
 from firstseen.ledger import Ledger
 from firstseen.netstring import Decoder, NetstringError, encode
 from firstseen.store import Offer, Settlement
@@ -215,6 +215,7 @@ class Relay:
         self._server = connection.server
         self._ledger = Ledger()
         self._observer = ""
+        self._caps: list[str] = []  # what both sides speak
         self._session = secrets.token_hex(8)
         self._quiet = asyncio.Event()  # set when nothing is left to settle, or never will be
         self._lost = False  # some frame will never be settled
@@ -271,7 +272,8 @@ class Relay:
             raise FatalError("store", "the store does not answer", retry=True) from None
         if not self._c.become(self):
             raise FatalError("busy", "shutting down", retry=True)
-        self.say(wire.welcome(wire.Welcome(self._server.name, self._session, chains=positions)))
+        self._caps = [wire.CAP_RAW] if wire.CAP_RAW in hello.caps else []
+        self.say(wire.welcome(wire.Welcome(self._server.name, self._session, chains=positions, caps=self._caps)))
         _log.info("observer connected observer=%s session=%s remote=%s", self._observer, self._session, self._c.peer)
 
     def say(self, content: bytes) -> None:
@@ -312,26 +314,38 @@ class Relay:
 
     async def _data(self, content: bytes) -> None:
         """Take one observation: into the window, through the checks, to the store."""
+        parsed: tuple[wire.Observation, bytes] | wire.WireError
+        try:
+            parsed = wire.parse_data(content)
+        except wire.WireError as e:
+            parsed = e
+        else:
+            if parsed[0].raw and not self._caps:
+                raise FatalError("protocol", "a raw part, but the cap raw was not agreed on")
         n = self._ledger.admit(len(content))
         if n is None:
             raise FatalError("protocol", "window exceeded")
         try:
-            offer = self._offer(n, content)
-        except (wire.WireError, header.HeaderError) as e:
-            code = e.code if isinstance(e, wire.WireError) else "header"
-            self._ledger.settle(n, wire.Refusal(n, code, str(e)))
+            if isinstance(parsed, wire.WireError):
+                raise parsed
+            offer = await self._offer(n, *parsed)
+        except (wire.WireError, header.HeaderError, raw.RawError) as e:
+            code = e.code if isinstance(e, wire.WireError) else "raw" if isinstance(e, raw.RawError) else "header"
+            self._ledger.settle(n, wire.Refusal(n, code, wire.clean(str(e))))
             _log.warning("observation refused: %s observer=%s frame=%d", e, self._observer, n)
             self.flush()
             return
         self._server.print(self._c.peer, offer.payload)
         await self._server.store.offer(offer)
 
-    def _offer(self, n: int, content: bytes) -> Offer:
-        """Check a D frame. Key, number, parent and time come from the header, which is hashed here."""
-        observation, payload = wire.parse_data(content)
+    async def _offer(self, n: int, observation: wire.Observation, payload: bytes) -> Offer:
+        """Check an observation. Key, number, parent and time come from the header, which is hashed here."""
         head = header.decode(observation.header)
         if head.hash != observation.hash:
             raise header.HeaderError(f"the header hashes to {head.hash}")
+        if observation.raw:
+            async with self._server.verifying:
+                await asyncio.to_thread(_check_raw, observation)
 
         def done(s: Settlement) -> None:
             self._settle(n, s)
@@ -394,6 +408,10 @@ class Relay:
         if told:
             await self._c.linger(_LINGER)
         _log.info("observer disconnected observer=%s session=%s %s", self._observer, self._session, fatal or "")
+
+
+def _check_raw(o: wire.Observation) -> None:
+    raw.verify(o.hash, *raw.unpack(o.raw))
 
 
 def _earlier(a: float | None, b: float | None) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import time
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from firstseen import wire
+from firstseen import raw, wire
 from firstseen.node import Block, Head, Node, NodeError
 from firstseen.spool import Spool
 from firstseen.templates import Template
@@ -46,6 +47,7 @@ class Options:
     backfill: int = 10_000
     start: str = "tip"
     start_over: bool = False
+    raw: bool = False
 
 
 class Follower:
@@ -161,16 +163,36 @@ class Follower:
         return blocks[::-1]
 
     def _hand_on(self, node: Node, block: Block, origin: Literal["head", "backfill"]) -> bool:
-        txs = node.with_receipts(block) if self._o.receipts else block.transactions
+        if self._o.receipts:
+            block = node.with_receipts(block)
         observation = wire.Observation(
             self._shared.chain, block.header, block.head.hash, node.name, time.time_ns() // 1000,
-            self._o.template.content_type, origin, txs,
+            self._o.template.content_type, origin, block.transactions, self._raw(block),
         )  # fmt: skip
-        content = wire.data(observation, self._o.template.render(block.view))
+        payload = self._o.template.render(block.view)
+        try:
+            content = wire.data(observation, payload)
+        except wire.WireError as e:
+            if e.code != "size" or not observation.raw:
+                raise
+            _log.warning("raw JSON left off: %s number=%d", e, block.head.number)
+            content = wire.data(dataclasses.replace(observation, raw=b""), payload)
         if not self._spool.add(content, self._shared.chain, block.head.number, block.head.hash):
             return False
         self._last = block.head.number, block.head.hash
         return True
+
+    def _raw(self, block: Block) -> bytes:
+        """Return the raw part, empty where none is wanted or the node's answers are not as a server verifies them."""
+        if not self._o.raw:
+            return b""
+        try:
+            packed = raw.pack(block.answer, block.receipts)
+            raw.verify(block.head.hash, *raw.unpack(packed))
+        except raw.RawError as e:
+            _log.warning("raw JSON left off: %s number=%d", e, block.head.number)
+            return b""
+        return packed
 
     def _report(self, node: Node, head: Head) -> None:
         """Make the S that the link sends: at each new head, and often enough to count as live."""

@@ -44,6 +44,7 @@ class Options:
     servers: Sequence[tuple[str, int]]
     bare: bool = False
     drain: float = 5.0
+    raw: bool = False
 
 
 def dial(servers: Sequence[tuple[str, int]], avoid: tuple[str, int] | None = None) -> socket.socket:
@@ -75,19 +76,20 @@ def dial(servers: Sequence[tuple[str, int]], avoid: tuple[str, int] | None = Non
 class Conversation:
     """One connection in relay mode, from HELLO to its end."""
 
-    def __init__(self, sock: socket.socket, name: str, chain: int) -> None:
+    def __init__(self, sock: socket.socket, hello: wire.Hello) -> None:
         self._sock = sock
         self.peer: tuple[str, int] = sock.getpeername()[:2]
         self._decoder = Decoder(wire.MAX_FRAME)
         self._frames: deque[bytes] = deque()
         self._heard = time.monotonic()
-        self._open: deque[Entry] = deque()  # sent and not yet told
+        self._open: deque[tuple[Entry, int]] = deque()  # sent and not yet told, and how many bytes that was
         self._bytes = 0
         self._sent = self._mark = self._last = 0  # frames sent, frames told, seq sent last
         self.leaving = 0.0  # until when, once the server said G
         try:
-            self._send(wire.hello(wire.Hello(name, [chain])))
+            self._send(wire.hello(hello))
             self.welcome = self._greeting()
+            self._raw = wire.CAP_RAW in hello.caps and wire.CAP_RAW in self.welcome.caps
         except BaseException:
             self.close()
             raise
@@ -170,8 +172,8 @@ class Conversation:
                     raise LinkError("the server sent a frame of an unknown type")
 
     def _told(self) -> Entry:
-        entry = self._open.popleft()
-        self._bytes -= len(entry.content)
+        entry, size = self._open.popleft()
+        self._bytes -= size
         return entry
 
     def _fatal(self, content: bytes) -> None:
@@ -190,11 +192,14 @@ class Conversation:
         w = self.welcome
         room = w.window_frames - len(self._open)
         for entry in spool.after(self._last, room) if room > 0 else []:
-            if self._open and self._bytes + len(entry.content) > w.window_bytes:
+            content = entry.content
+            if not self._raw or len(content) > w.max_frame:
+                content = wire.without_raw(content)
+            if self._open and self._bytes + len(content) > w.window_bytes:
                 return
-            self._send(entry.content)
-            self._open.append(entry)
-            self._bytes += len(entry.content)
+            self._send(content)
+            self._open.append((entry, len(content)))
+            self._bytes += len(content)
             self._sent += 1
             self._last = entry.seq
 
@@ -263,7 +268,9 @@ class Link:
         self._pause = min(2 * self._pause, _MOST_PAUSE)
 
     def _open(self, avoid: tuple[str, int] | None) -> Conversation:
-        conversation = Conversation(dial(self._o.servers, avoid), self._o.name, self._shared.chain)
+        caps = [wire.CAP_RAW] if self._o.raw else []
+        hello = wire.Hello(self._o.name, [self._shared.chain], caps)
+        conversation = Conversation(dial(self._o.servers, avoid), hello)
         w = conversation.welcome
         _log.info("relaying server=%s session=%s", w.server, w.session)
         if not self._shared.welcomed.is_set():
@@ -313,7 +320,7 @@ class Link:
         if not entries:
             self._spool.wait(_TICK)
             return
-        _, _, payload = entries[0].content.partition(b"\n")
+        _, _, payload = wire.without_raw(entries[0].content).partition(b"\n")
         with contextlib.closing(dial(self._o.servers)) as sock:
             try:
                 sock.sendall(encode(payload))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any, Final
 
 import requests
 
-from firstseen import header, templates, wire
+from firstseen import header, raw, templates, wire
 
 MAX_ANSWER: Final = 64 << 20  # bytes; a full block is some hundred kilobytes
 _CONNECT: Final = 3.0  # seconds
@@ -39,38 +40,48 @@ class Block:
     header: bytes
     view: templates.Block
     transactions: Sequence[wire.Transaction]
+    answer: bytes = b""  # the node's own JSON of it; only where that was asked for
+    receipts: bytes | None = None  # the same of its receipts; None where they could not be had
 
 
 class Node:
-    """One node, by name and URL."""
+    """One node, by name and URL. With raw, blocks keep the JSON that they came in."""
 
-    def __init__(self, name: str, url: str) -> None:
-        self.name, self._url = name, url
+    def __init__(self, name: str, url: str, *, raw: bool = False) -> None:
+        self.name, self._url, self._raw = name, url, raw
         self._session = requests.Session()
         self._id = 0
         self.chain = 0  # 0 until it was asked
 
     def call(self, method: str, *params: object) -> Any:
         """Return a result; NodeError for anything else, an error 200 with a page of HTML included."""
+        return self._call(method, *params)[0]
+
+    def _call(self, method: str, *params: object) -> tuple[Any, bytes]:
+        """Return a result, and what it was read from."""
         self._id += 1
         body = {"jsonrpc": "2.0", "id": self._id, "method": method, "params": params}
         deadline = time.monotonic() + _TOTAL
         try:
             with self._session.post(self._url, json=body, timeout=(_CONNECT, _TOTAL), stream=True) as response:
-                raw = bytearray()
+                read = bytearray()
                 for chunk in response.iter_content(1 << 16):
-                    raw += chunk
-                    if len(raw) > MAX_ANSWER or time.monotonic() > deadline:
+                    read += chunk
+                    if len(read) > MAX_ANSWER or time.monotonic() > deadline:
                         raise NodeError(f"{self.name}: {method}: the answer is too large or too slow")
                 if response.status_code != requests.codes.ok:
                     raise NodeError(f"{self.name}: {method}: HTTP {response.status_code}")
-            answer = json.loads(raw)
+            answer = json.loads(read)
         except (requests.RequestException, ValueError, RecursionError) as e:
             raise NodeError(f"{self.name}: {method}: {type(e).__name__}") from e
         if not isinstance(answer, dict) or answer.get("id") != self._id or "result" not in answer:
             error = answer.get("error") if isinstance(answer, dict) else None
             raise NodeError(f"{self.name}: {method}: {wire.clean(str(error or 'no JSON-RPC answer'))}")
-        return answer["result"]
+        return answer["result"], bytes(read)
+
+    def _own(self, answer: bytes) -> bytes:
+        """Return the bytes of the result, where they are wanted."""
+        return raw.member(answer, "result") or b"" if self._raw else b""
 
     def chain_id(self) -> int:
         """Return the chain id."""
@@ -91,14 +102,14 @@ class Node:
 
     def by_number(self, number: int) -> Block:
         """Return the block at a height."""
-        block = self._block(self.call("eth_getBlockByNumber", hex(number), True))
+        block = self._block(*self._call("eth_getBlockByNumber", hex(number), True))
         if block.head.number != number:
             raise NodeError(f"{self.name}: asked for block {number}, got {block.head.number}")
         return block
 
     def by_hash(self, block_hash: str) -> Block:
         """Return the block of a hash."""
-        block = self._block(self.call("eth_getBlockByHash", block_hash, True))
+        block = self._block(*self._call("eth_getBlockByHash", block_hash, True))
         if block.head.hash != block_hash:
             raise NodeError(f"{self.name}: asked for {block_hash}, got {block.head.hash}")
         return block
@@ -108,16 +119,16 @@ class Node:
         if not isinstance(answer, dict):
             raise NodeError(f"{self.name}: not a block")
         try:
-            raw = header.encode(answer)
-            found = header.decode(raw)
+            rlp = header.encode(answer)
+            found = header.decode(rlp)
         except header.HeaderError as e:
             raise NodeError(f"{self.name}: {e}") from e
         if str(answer.get("hash")).lower() != found.hash:
             raise NodeError(f"{self.name}: says {answer.get('hash')}, the header gives {found.hash}")
-        return Head(found.number, found.hash, found.parent), raw
+        return Head(found.number, found.hash, found.parent), rlp
 
-    def _block(self, answer: object) -> Block:
-        head, raw = self._verify(answer)
+    def _block(self, answer: object, source: bytes) -> Block:
+        head, rlp = self._verify(answer)
         assert isinstance(answer, dict)
         try:
             txs = [self._transaction(i, t) for i, t in enumerate(answer["transactions"])]
@@ -134,7 +145,7 @@ class Node:
             state_root=answer["stateRoot"].lower(),
             transactions=[templates.Transaction(t.hash, t.sender, t.to, t.value) for t in txs],
         )  # fmt: skip
-        return Block(head, raw, view, txs)
+        return Block(head, rlp, view, txs, self._own(source))
 
     @staticmethod
     def _transaction(i: int, t: Mapping[str, Any]) -> wire.Transaction:
@@ -143,15 +154,16 @@ class Node:
         to = t.get("to")
         return wire.Transaction(t["hash"].lower(), i, t["from"].lower(), to and to.lower(), int(t["value"], 16))
 
-    def with_receipts(self, block: Block) -> Sequence[wire.Transaction]:
-        """Return the transactions with what their receipts say; as they are if those cannot be had."""
+    def with_receipts(self, block: Block) -> Block:
+        """Return the block with what its receipts say; as it is if those cannot be had."""
         if not block.transactions:
-            return block.transactions
+            return dataclasses.replace(block, receipts=b"[]")
         try:
-            receipts = self.call("eth_getBlockReceipts", block.head.hash)
-            return [_applied(t, r, block.head.hash) for t, r in zip(block.transactions, receipts, strict=True)]
+            receipts, source = self._call("eth_getBlockReceipts", block.head.hash)
+            txs = [_applied(t, r, block.head.hash) for t, r in zip(block.transactions, receipts, strict=True)]
         except (NodeError, KeyError, TypeError, ValueError, AttributeError):
-            return block.transactions
+            return block
+        return dataclasses.replace(block, transactions=txs, receipts=self._own(source) or None)
 
 
 def _applied(t: wire.Transaction, r: Mapping[str, Any], block_hash: str) -> wire.Transaction:

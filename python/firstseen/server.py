@@ -46,6 +46,7 @@ class Server:
         self.connections = options.connections
         self.first_frame = options.first_frame
         self.relays = 0
+        self.verifying = asyncio.Semaphore(1)  # of raw parts, each of which may take some hundred MB for a moment
         self.touched: set[Relay] = set()  # with settlements to tell, until the batch is answered
         self.address: asyncio.Future[str] = asyncio.get_running_loop().create_future()  # host:port, once it listens
         self._tasks: dict[asyncio.Task[None], Connection] = {}

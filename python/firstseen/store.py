@@ -64,7 +64,8 @@ class Offer:
     def size(self) -> int:
         """About what it takes of memory."""
         transactions = len(self.observation.transactions) if self.observation else 0
-        return 512 + len(self.payload) + 256 * transactions
+        raw = len(self.observation.raw) if self.observation else 0
+        return 512 + len(self.payload) + raw + 256 * transactions
 
     @property
     def number(self) -> int:
@@ -253,6 +254,8 @@ class Store:
                     seen.setdefault((e.id, offer.observer), _observation(e.id, offer, offer.observation))
         self._db.insert(connection, "observations", [seen[k] for k in sorted(seen)])
         self._db.insert(connection, "transactions", [row for e in firsts for row in _transactions(e.lead)])
+        raws = [(e.id, e.lead.observation.raw) for e in firsts if e.lead.observation and e.lead.observation.raw]
+        self._db.insert(connection, "raws", sorted(raws))
         self._db.insert(connection, "unplaced", sorted((e.id,) for e in firsts if e.lead.header))
 
     def _count_clients(self, connection: Connection, entries: Sequence[_Entry], inserted: int) -> None:

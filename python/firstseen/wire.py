@@ -6,14 +6,15 @@ WireError.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+
+from firstseen import fields
 
 PREFIX: Final = b"<!--firstseen/"
 SUFFIX: Final = b"-->"
@@ -28,6 +29,7 @@ MAX_CHAINS: Final = 64
 MAX_CAPS: Final = 32
 MAX_TOKEN: Final = 512
 MAX_CONTENT_TYPE: Final = 128
+CAP_RAW: Final = "raw"  # of those who send and take raw parts
 WINDOW_FRAMES: Final = 1024
 WINDOW_BYTES: Final = 4 << 20
 PING_AFTER: Final = 10.0  # seconds, as the next three
@@ -35,20 +37,12 @@ DEAD_AFTER: Final = 25.0
 FRAME_TIMEOUT: Final = 10.0
 WELCOME_TIMEOUT: Final = 5.0
 
-_INT63: Final = 2**63 - 1
-_INT64: Final = 2**64 - 1
 _MAX_MILLIS: Final = 2**31
-_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CODE: Final = re.compile(r"[a-z0-9_]{1,32}")
 _VISIBLE: Final = re.compile(r"[!-~]*")
 _CONTENT_TYPE: Final = re.compile(rf"[ -~]{{1,{MAX_CONTENT_TYPE}}}")
 _DECIMAL: Final = re.compile(rb"0|[1-9][0-9]*")
-_HASH: Final = re.compile(r"0x[0-9A-Fa-f]{64}")
-_ADDRESS: Final = re.compile(r"0x[0-9A-Fa-f]{40}")
-_BYTES: Final = re.compile(r"0x(?:[0-9A-Fa-f]{2})*")
-_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _WEI: Final = re.compile(r"0|[1-9][0-9]{0,77}", re.ASCII)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class WireError(Exception):
@@ -58,10 +52,6 @@ class WireError(Exception):
         super().__init__(text)
         self.code = code
         self.text = text
-
-
-class _Bad(Exception):  # noqa: N818 - never leaves this module
-    """A rule broken within a JSON object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +123,7 @@ class Observation:
     content_type: str
     origin: str
     transactions: Sequence[Transaction] = ()
+    raw: bytes = b""  # the raw part, which travels behind the payload; empty: there is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,125 +142,6 @@ class Fatal:
     retry: bool
     code: str
     text: str
-
-
-def valid_name(text: object) -> bool:
-    """Tell whether text may name an observer, a node or a server."""
-    return isinstance(text, str) and _NAME.fullmatch(text) is not None
-
-
-# Strict JSON: no duplicate names, nothing that is not UTF-8, no number that JSON does not have.
-
-
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise _Bad("JSON: duplicate name")
-    return members
-
-
-def _constant(word: str) -> None:
-    raise _Bad(f"JSON: {word} is no number")
-
-
-_decoder: Final = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant)
-
-
-def _object(text: bytes) -> dict[str, Any]:
-    if not (text.startswith(b"{") and text.endswith(b"}")):
-        raise _Bad("not a JSON object")
-    try:
-        decoded = text.decode()
-        value, end = _decoder.raw_decode(decoded)
-        if "\\u" in decoded:
-            repr_safe = json.dumps(value, ensure_ascii=False)
-            repr_safe.encode()  # a lone surrogate cannot be
-    except (ValueError, RecursionError) as e:
-        raise _Bad("JSON: " + type(e).__name__) from None
-    if end != len(decoded):
-        raise _Bad("JSON: something behind the object")
-    assert isinstance(value, dict)
-    return value
-
-
-def _dump(value: object) -> bytes:
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    # No value may end the HTML comment that a HELLO is.
-    for char in "<>&\u2028\u2029":
-        text = text.replace(char, f"\\u{ord(char):04x}")
-    return text.encode()
-
-
-def _get(obj: Mapping[str, Any], name: str, kind: type, default: Any) -> Any:
-    value = obj.get(name)
-    if value is None:
-        return default
-    if type(value) is not kind and not (kind is float and type(value) is int):
-        raise _Bad(f"JSON at /{name}: wrong type or out of range")
-    return value
-
-
-def _text(obj: Mapping[str, Any], name: str) -> str:
-    value: str = _get(obj, name, str, "")
-    return value
-
-
-def _uint(obj: Mapping[str, Any], name: str, most: int = _INT64) -> int:
-    value: int = _get(obj, name, int, 0)
-    if not 0 <= value <= most:
-        raise _Bad(f"JSON at /{name}: wrong type or out of range")
-    return value
-
-
-def _optional(obj: Mapping[str, Any], name: str, most: int) -> int | None:
-    return None if obj.get(name) is None else _uint(obj, name, most)
-
-
-def _list(obj: Mapping[str, Any], name: str, kind: type) -> list[Any]:
-    values: list[Any] = _get(obj, name, list, [])
-    if any(type(v) is not kind for v in values):
-        raise _Bad(f"JSON at /{name}: wrong type or out of range")
-    return values
-
-
-def _hex(obj: Mapping[str, Any], name: str, form: re.Pattern[str]) -> str | None:
-    value = obj.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, str) or not form.fullmatch(value):
-        raise _Bad(f"JSON at /{name}: not 0x-prefixed hex of the expected length")
-    return value.lower()
-
-
-def _hash(obj: Mapping[str, Any], name: str) -> str:
-    value = _hex(obj, name, _HASH)
-    if value is None or not value.strip("0x"):
-        raise _Bad(f"{name} is missing")
-    return value
-
-
-def _micros(obj: Mapping[str, Any], name: str) -> int:
-    match = _TIME.fullmatch(_text(obj, name))
-    if match is None:
-        raise _Bad(f"{name} is missing or not of the years 1970 to 9999")
-    day, fraction, zone = match.groups()
-    try:
-        moment = datetime.fromisoformat(day + zone.replace("Z", "+00:00"))
-        micros = (moment - _EPOCH) // timedelta(microseconds=1)
-        last = moment.astimezone(UTC).year
-    except (ValueError, OverflowError):
-        raise _Bad(f"JSON at /{name}: no such time") from None
-    if micros < 0 or not 1970 <= last <= 9999:
-        raise _Bad(f"{name} is missing or not of the years 1970 to 9999")
-    return micros + int((fraction or "0").ljust(6, "0")[:6])
-
-
-def rfc3339(micros: int) -> str:
-    """Write microseconds since 1970 as a time in UTC."""
-    moment = _EPOCH + timedelta(microseconds=micros)
-    text = moment.strftime("%Y-%m-%dT%H:%M:%S")
-    fraction = f"{micros % 1_000_000:06d}".rstrip("0")
-    return f"{text}.{fraction}Z" if fraction else text + "Z"
 
 
 # HELLO and W.
@@ -293,29 +165,31 @@ def parse_hello(content: bytes) -> Hello:
     if text == rest or SUFFIX in text:
         raise WireError("protocol", "hello is not one HTML comment")
     try:
-        obj = _object(text)
-        hello = Hello(_text(obj, "observer"), _list(obj, "chains", int), _caps(obj), _text(obj, "token"))
-    except _Bad as e:
+        obj = fields.parse(text)
+        hello = Hello(
+            fields.text(obj, "observer"), fields.items(obj, "chains", int), _caps(obj), fields.text(obj, "token")
+        )
+    except fields.FieldError as e:
         raise WireError("protocol", f"hello: {e}") from None
     _check_hello(hello)
     return hello
 
 
 def _check_hello(h: Hello) -> None:
-    if not valid_name(h.observer):
+    if not fields.valid_name(h.observer):
         raise WireError("protocol", "hello: observer is not 1 to 64 of A-Z a-z 0-9 . _ -")
     if len(h.chains) > MAX_CHAINS:
         raise WireError("protocol", f"hello: more than {MAX_CHAINS} chains")
     if len(h.token) > MAX_TOKEN or not _VISIBLE.fullmatch(h.token):
         raise WireError("protocol", f"hello: token is not at most {MAX_TOKEN} visible ASCII characters")
-    if len(set(h.chains)) < len(h.chains) or any(not 0 < c <= _INT64 for c in h.chains):
+    if len(set(h.chains)) < len(h.chains) or any(not 0 < c <= fields.INT64 for c in h.chains):
         raise WireError("protocol", "hello: a chain is 0 or named twice")
 
 
 def _caps(obj: Mapping[str, Any]) -> Sequence[str]:
-    caps = _list(obj, "caps", str)
-    if len(caps) > MAX_CAPS or not all(map(valid_name, caps)):
-        raise _Bad(f"caps are not at most {MAX_CAPS} names of 1 to 64 of A-Z a-z 0-9 . _ -")
+    caps = fields.items(obj, "caps", str)
+    if len(caps) > MAX_CAPS or not all(map(fields.valid_name, caps)):
+        raise fields.FieldError(f"caps are not at most {MAX_CAPS} names of 1 to 64 of A-Z a-z 0-9 . _ -")
     return caps
 
 
@@ -325,18 +199,18 @@ def hello(h: Hello) -> bytes:
     obj: dict[str, object] = {"observer": h.observer, "chains": list(h.chains), "caps": list(h.caps)}
     if h.token:
         obj["token"] = h.token
-    return PREFIX + VERSION + b" " + _dump(obj) + SUFFIX
+    return PREFIX + VERSION + b" " + fields.dump(obj) + SUFFIX
 
 
 _LIMITS: Final = ("window_frames", "window_bytes", "max_frame", "ping_ms", "dead_ms")
 
 
 def _position(obj: Mapping[str, Any]) -> Position:
-    back = [Point(_uint(p, "number"), _hash(p, "hash")) for p in _list(obj, "back", dict)]
-    position = Position(_uint(obj, "chain"), _uint(obj, "number"), _hash(obj, "hash"), back)
+    back = [Point(fields.uint(p, "number"), fields.block_hash(p, "hash")) for p in fields.items(obj, "back", dict)]
+    position = Position(fields.uint(obj, "chain"), fields.uint(obj, "number"), fields.block_hash(obj, "hash"), back)
     heights = [position.number, *(p.number for p in back)]
     if position.chain == 0 or any(below >= above for above, below in itertools.pairwise(heights)):
-        raise _Bad("a chain's position lacks its id, or its ancestors are out of order")
+        raise fields.FieldError("a chain's position lacks its id, or its ancestors are out of order")
     return position
 
 
@@ -351,14 +225,14 @@ def parse_welcome(content: bytes) -> Welcome:
     """Parse a W frame."""
     try:
         obj = _typed(content, b"W")
-        chains = [_position(p) for p in _list(obj, "chains", dict)]
-        frames, size, most, ping, dead = limits = [_uint(obj, name) for name in _LIMITS]
+        chains = [_position(p) for p in fields.items(obj, "chains", dict)]
+        frames, size, most, ping, dead = limits = [fields.uint(obj, name) for name in _LIMITS]
         welcome = Welcome(
-            _text(obj, "server"), _text(obj, "session"), frames, size, most, ping, dead, chains, _caps(obj)
+            fields.text(obj, "server"), fields.text(obj, "session"), frames, size, most, ping, dead, chains, _caps(obj)
         )
-        if not valid_name(welcome.server) or not valid_name(welcome.session) or min(limits) < 1:
-            raise _Bad("server, session or a limit is missing")
-    except _Bad as e:
+        if not fields.valid_name(welcome.server) or not fields.valid_name(welcome.session) or min(limits) < 1:
+            raise fields.FieldError("server, session or a limit is missing")
+    except fields.FieldError as e:
         raise WireError("protocol", f"welcome: {e}") from None
     return welcome
 
@@ -366,7 +240,7 @@ def parse_welcome(content: bytes) -> Welcome:
 def welcome(w: Welcome) -> bytes:
     """Return the content of a W."""
     positions = [_position_json(p) for p in w.chains]
-    return b"W" + _dump(
+    return b"W" + fields.dump(
         {
             "server": w.server,
             "session": w.session,
@@ -383,77 +257,84 @@ def welcome(w: Welcome) -> bytes:
 
 def _typed(content: bytes, kind: bytes) -> dict[str, Any]:
     if content[:1] != kind:
-        raise _Bad("frame of another type")
-    return _object(content[1:])
+        raise fields.FieldError("frame of another type")
+    return fields.parse(content[1:])
 
 
 # D.
 
 
 def parse_data(content: bytes) -> tuple[Observation, bytes]:
-    """Parse a D frame: the observation and the payload. That the header belongs to the hash is for the caller."""
-    meta, found, payload = content.partition(b"\n")
+    """Parse a D frame: the observation and the payload.
+
+    That the header belongs to the hash, and the raw part to the header, is for the caller.
+    """
+    meta, found, rest = content.partition(b"\n")
     if not found:
         raise WireError("meta", "no line feed behind the JSON")
     try:
-        return _observation(_typed(meta, b"D")), payload
-    except _Bad as e:
+        obj = _typed(meta, b"D")
+        cut = _cut(obj, len(rest))
+        return _observation(obj, rest[cut:]), rest[:cut]
+    except fields.FieldError as e:
         raise WireError("meta", str(e)) from None
 
 
-def _observation(obj: Mapping[str, Any]) -> Observation:
-    chain = _uint(obj, "chain")
-    if not 0 < chain <= _INT63:
-        raise _Bad("chain is not 1 to 2^63-1")
-    header = _hex(obj, "header", _BYTES)
+def _cut(obj: Mapping[str, Any], size: int) -> int:
+    """Return where among so many bytes the payload ends."""
+    raw = fields.optional(obj, "raw", fields.INT64)
+    if raw is not None and not 0 < raw <= size:
+        raise fields.FieldError(f"raw is {raw} of the {size} bytes behind the JSON")
+    return size - (raw or 0)
+
+
+def _observation(obj: Mapping[str, Any], raw: bytes) -> Observation:
+    chain = fields.uint(obj, "chain")
+    if not 0 < chain <= fields.INT63:
+        raise fields.FieldError("chain is not 1 to 2^63-1")
+    header = fields.digits(obj, "header", fields.BYTES)
     if header is None or header == "0x":
-        raise _Bad("header is missing")
-    content_type = _text(obj, "content_type")
+        raise fields.FieldError("header is missing")
+    content_type = fields.text(obj, "content_type")
     if not _CONTENT_TYPE.fullmatch(content_type):
-        raise _Bad(f"content_type is not 1 to {MAX_CONTENT_TYPE} visible ASCII characters or spaces")
-    origin = _text(obj, "origin")
+        raise fields.FieldError(f"content_type is not 1 to {MAX_CONTENT_TYPE} visible ASCII characters or spaces")
+    origin = fields.text(obj, "origin")
     if origin not in ("head", "backfill"):
-        raise _Bad("origin is neither head nor backfill")
-    txs = [_transaction(i, t) for i, t in enumerate(_list(obj, "transactions", dict))]
+        raise fields.FieldError("origin is neither head nor backfill")
+    txs = [_transaction(i, t) for i, t in enumerate(fields.items(obj, "transactions", dict))]
     if any(b.index <= a.index for a, b in itertools.pairwise(txs)):
-        raise _Bad("transactions: indexes do not ascend")
+        raise fields.FieldError("transactions: indexes do not ascend")
     return Observation(
         chain=chain,
         header=bytes.fromhex(header[2:]),
-        hash=_hash(obj, "hash"),
-        node=_name(obj, "node"),
-        observed_at=_micros(obj, "observed_at"),
+        hash=fields.block_hash(obj, "hash"),
+        node=fields.name(obj, "node"),
+        observed_at=fields.micros(obj, "observed_at"),
         content_type=content_type,
         origin=origin,
         transactions=txs,
+        raw=raw,
     )
 
 
-def _name(obj: Mapping[str, Any], name: str) -> str:
-    value = _text(obj, name)
-    if not valid_name(value):
-        raise _Bad(f"{name} is not 1 to 64 of A-Z a-z 0-9 . _ -")
-    return value
-
-
 def _transaction(i: int, obj: Mapping[str, Any]) -> Transaction:
-    value = _text(obj, "value")
+    value = fields.text(obj, "value")
     if not _WEI.fullmatch(value) or int(value) >= 2**256:
-        raise _Bad(f"transaction {i}: value is not a decimal of 0 to 2^256-1")
+        raise fields.FieldError(f"transaction {i}: value is not a decimal of 0 to 2^256-1")
     return Transaction(
-        hash=_hash(obj, "hash"),
-        index=_uint(obj, "index", 2**32 - 1),
-        sender=_hex(obj, "from", _ADDRESS) or "0x" + 40 * "0",
-        to=_hex(obj, "to", _ADDRESS),
+        hash=fields.block_hash(obj, "hash"),
+        index=fields.uint(obj, "index", 2**32 - 1),
+        sender=fields.digits(obj, "from", fields.ADDRESS) or "0x" + 40 * "0",
+        to=fields.digits(obj, "to", fields.ADDRESS),
         value=int(value),
-        gas_used=_optional(obj, "gas_used", _INT63),
-        status=_optional(obj, "status", 1),
-        contract=_hex(obj, "contract", _ADDRESS),
+        gas_used=fields.optional(obj, "gas_used", fields.INT63),
+        status=fields.optional(obj, "status", 1),
+        contract=fields.digits(obj, "contract", fields.ADDRESS),
     )
 
 
 def data(o: Observation, payload: bytes) -> bytes:
-    """Return the content of a D; WireError if it exceeds MAX_FRAME."""
+    """Return the content of a D, with the raw part if there is one; WireError if it exceeds MAX_FRAME."""
     txs = [
         {
             "hash": t.hash,
@@ -467,20 +348,30 @@ def data(o: Observation, payload: bytes) -> bytes:
         }
         for t in o.transactions
     ]
-    meta = {
+    meta: dict[str, object] = {
         "chain": o.chain,
         "header": "0x" + o.header.hex(),
         "hash": o.hash,
         "node": o.node,
-        "observed_at": rfc3339(o.observed_at),
+        "observed_at": fields.rfc3339(o.observed_at),
         "content_type": o.content_type,
         "origin": o.origin,
         "transactions": txs,
     }
-    content = b"D" + _dump(meta) + b"\n" + payload
+    if o.raw:
+        meta["raw"] = len(o.raw)
+    content = b"D" + fields.dump(meta) + b"\n" + payload + o.raw
     if len(content) > MAX_FRAME:
         raise WireError("size", f"data frame of {len(content)} bytes, at most {MAX_FRAME}")
     return content
+
+
+def without_raw(content: bytes) -> bytes:
+    """Return the D of the same observation without its raw part, as it comes where that part is not taken."""
+    if b'"raw":' not in content.partition(b"\n")[0]:  # which no string can hold: its quotes would be escaped
+        return content
+    o, payload = parse_data(content)
+    return data(dataclasses.replace(o, raw=b""), payload)
 
 
 # S.
@@ -492,76 +383,76 @@ def parse_status(content: bytes) -> dict[str, Any]:
         raise WireError("size", f"status of {len(content)} bytes, at most {MAX_STATUS}")
     try:
         obj = _typed(content, b"S")
-        for head in _list(obj, "heads", dict):
+        for head in fields.items(obj, "heads", dict):
             _check_head(head)
         for node in _bounded(obj, "nodes"):
             _check_node(node)
         for event in _bounded(obj, "events"):
             _check_event(event)
-        for gap in _list(obj, "gaps", dict):
+        for gap in fields.items(obj, "gaps", dict):
             _chain(gap)
-            _text(gap, "reason")
-            if _uint(gap, "from") > _uint(gap, "to", _INT63):
-                raise _Bad("gap ends before it begins")
-    except _Bad as e:
+            fields.text(gap, "reason")
+            if fields.uint(gap, "from") > fields.uint(gap, "to", fields.INT63):
+                raise fields.FieldError("gap ends before it begins")
+    except fields.FieldError as e:
         raise WireError("protocol", f"status: {e}") from None
     return obj
 
 
 def _bounded(obj: Mapping[str, Any], name: str) -> list[Any]:
-    values = _list(obj, name, dict)
+    values = fields.items(obj, name, dict)
     if len(values) > MAX_LIST:
-        raise _Bad(f"{len(values)} {name}, at most {MAX_LIST}")
+        raise fields.FieldError(f"{len(values)} {name}, at most {MAX_LIST}")
     return values
 
 
 def _chain(obj: Mapping[str, Any]) -> None:
-    if not 0 < _uint(obj, "chain") <= _INT63:
-        raise _Bad("chain is not 1 to 2^63-1")
+    if not 0 < fields.uint(obj, "chain") <= fields.INT63:
+        raise fields.FieldError("chain is not 1 to 2^63-1")
 
 
 def _check_head(head: Mapping[str, Any]) -> None:
     _chain(head)
-    _name(head, "node")
+    fields.name(head, "node")
     for name in ("latest", "safe", "finalized"):
-        point = _get(head, name, dict, {} if name == "latest" else None)
+        point = fields.get(head, name, dict, {} if name == "latest" else None)
         if point is not None:
-            _uint(point, "number", _INT63)
-            _hash(point, "hash")
+            fields.uint(point, "number", fields.INT63)
+            fields.block_hash(point, "hash")
 
 
 def _reason(obj: Mapping[str, Any]) -> None:
-    reason = _text(obj, "reason")
+    reason = fields.text(obj, "reason")
     if clean(reason) != reason:
-        raise _Bad(f"reason is not at most {MAX_TEXT} bytes of printable UTF-8")
+        raise fields.FieldError(f"reason is not at most {MAX_TEXT} bytes of printable UTF-8")
 
 
 def _check_node(node: Mapping[str, Any]) -> None:
     _chain(node)
-    _name(node, "name")
-    _name(node, "state")
-    _micros(node, "since")
+    fields.name(node, "name")
+    fields.name(node, "state")
+    fields.micros(node, "since")
     _reason(node)
-    _get(node, "cordoned", bool, False)
-    _uint(node, "height", _INT63)
-    _uint(node, "lag", _INT63)
-    latency = _get(node, "latency", dict, {})
+    fields.get(node, "cordoned", bool, False)
+    fields.uint(node, "height", fields.INT63)
+    fields.uint(node, "lag", fields.INT63)
+    latency = fields.get(node, "latency", dict, {})
     for name in ("p50_ms", "p99_ms"):
-        if not 0 <= _get(latency, name, float, 0.0) <= _MAX_MILLIS:
-            raise _Bad("latency out of range")
+        if not 0 <= fields.get(latency, name, float, 0.0) <= _MAX_MILLIS:
+            raise fields.FieldError("latency out of range")
 
 
 def _check_event(event: Mapping[str, Any]) -> None:
     _chain(event)
     for name in ("node", "from", "to"):
-        _name(event, name)
-    _micros(event, "at")
+        fields.name(event, name)
+    fields.micros(event, "at")
     _reason(event)
 
 
 def status(report: Mapping[str, object]) -> bytes:
     """Return the content of an S."""
-    content = b"S" + _dump(report)
+    content = b"S" + fields.dump(report)
     parse_status(content)
     return content
 
@@ -585,7 +476,7 @@ def ack(n: int, flags: str) -> bytes:
     return f"A{n} {flags}".encode()
 
 
-def _number(digits: bytes, most: int = _INT64) -> int:
+def _number(digits: bytes, most: int = fields.INT64) -> int:
     if not _DECIMAL.fullmatch(digits) or len(digits) > 20 or int(digits) > most:
         raise WireError("protocol", "not a decimal number in range")
     return int(digits)

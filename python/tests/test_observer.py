@@ -1,8 +1,11 @@
 """The observer against a node that the test owns: conformance's, whose blocks it can change."""
 
 import contextlib
+import json
+import random
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +31,8 @@ def following(url: str, spool: Spool, **options: object) -> Iterator[follow.Shar
     shared = follow.Shared()
     shared.welcomed.set()
     template = templates.DEFAULTS["block.txt"]
-    o = follow.Options("alice", [Node("n1", url)], template, 0.02, **{"start": "0", **options})  # type: ignore[arg-type]
+    settings = {"nodes": [Node("n1", url)], "start": "0", **options}
+    o = follow.Options("alice", template=template, poll=0.02, **settings)  # type: ignore[arg-type]
     thread = threading.Thread(target=follow.Follower(o, spool, shared).run)
     thread.start()
     try:
@@ -105,6 +109,47 @@ def test_too_many_blocks_behind_are_a_gap_that_is_told() -> None:
         assert (gap["from"], gap["to"]) == (0, 6)
 
 
+def raws(spool: Spool) -> list[bytes]:
+    return [wire.parse_data(e.content)[0].raw for e in spool.after(0, 100)]
+
+
+def test_raw_parts_are_the_nodes_own_json() -> None:
+    blocks = list(grow(3))
+    with node(blocks) as url:
+        n = Node("n1", url, raw=True)
+        with following(url, spool := Spool(None, 1 << 20), nodes=[n], raw=True):
+            eventually(lambda: len(hashes(spool)) == 4)
+        for block, part in zip(blocks, raws(spool), strict=True):
+            text = zlib.decompress(part, wbits=31)
+            assert text == b'{"block":%s,"receipts":[]}' % json.dumps(block.json()).encode()
+        for options in ({"receipts": False, "raw": True, "nodes": [n]}, {"nodes": [n]}):
+            with following(url, spool := Spool(None, 1 << 20), **options):
+                eventually(lambda: len(hashes(spool)) == 4)
+            if "raw" in options:
+                assert b'"receipts":null' in zlib.decompress(raws(spool)[0], wbits=31)
+            else:
+                assert raws(spool) == [b""] * 4
+
+
+def test_raw_parts_are_left_off_where_the_node_is_wrong_or_they_do_not_fit() -> None:
+    class Astray(Block):
+        def json(self) -> dict[str, Any]:
+            return super().json() | {"Number": "0x7"}
+
+    class Large(Block):
+        def json(self) -> dict[str, Any]:
+            return super().json() | {"later": random.Random(1).randbytes(5 << 20).hex()}
+
+    for bad in Astray(0), Large(0):
+        with (
+            node([bad, Block(1, bad.hash)]) as url,
+            following(url, spool := Spool(None, 1 << 24), nodes=[Node("n1", url, raw=True)], raw=True),
+        ):
+            eventually(lambda: len(hashes(spool)) == 2)
+            without, part = raws(spool)
+            assert (without, bool(part)) == (b"", True)
+
+
 def test_what_a_node_says_is_computed_again() -> None:
     class Liar(Block):
         def json(self) -> dict[str, Any]:
@@ -154,8 +199,8 @@ def test_receipts_are_taken_only_if_they_belong_to_the_block(monkeypatch: pytest
         block = n.by_number(0)
         assert [t.to for t in block.transactions] == ["0x" + "bb" * 20, None, None]
         answer: list[Any] = [receipts(busy)]
-        monkeypatch.setattr(n, "call", lambda *_: answer[0])
-        taken = n.with_receipts(block)
+        monkeypatch.setattr(n, "_call", lambda *_: (answer[0], b""))
+        taken = n.with_receipts(block).transactions
         assert [(t.gas_used, t.status, t.contract) for t in taken] == [
             (21000, 1, None), (21000, 1, "0x" + "cc" * 20), (21000, 0, None),
         ]  # fmt: skip
@@ -163,4 +208,4 @@ def test_receipts_are_taken_only_if_they_belong_to_the_block(monkeypatch: pytest
             None, [], receipts(busy)[:2], receipts(busy)[::-1], receipts(busy, blockHash="0x" + "00" * 32),
             receipts(busy, gasUsed="0x" + "ff" * 8), receipts(busy, status="0x2"), receipts(busy, gasUsed=None),
         ):  # fmt: skip
-            assert n.with_receipts(block) == block.transactions
+            assert n.with_receipts(block).transactions == block.transactions

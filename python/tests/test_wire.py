@@ -4,16 +4,16 @@ from typing import Any
 
 import pytest
 
-from firstseen import wire
+from firstseen import fields, wire
 from tests import vectors
 
 VECTORS = vectors.load("schema/testdata/wire.json")
 
 
 def tx(t: wire.Transaction) -> dict[str, Any]:
-    fields = dataclasses.asdict(t) | {"from": t.sender, "value": str(t.value)}
-    del fields["sender"]
-    return fields
+    summary = dataclasses.asdict(t) | {"from": t.sender, "value": str(t.value)}
+    del summary["sender"]
+    return summary
 
 
 def fields_of(kind: str, content: bytes) -> Any:
@@ -25,14 +25,13 @@ def fields_of(kind: str, content: bytes) -> Any:
             return dataclasses.asdict(wire.parse_welcome(content))
         case "data":
             o, payload = wire.parse_data(content)
-            fields = dataclasses.asdict(o) | {
+            observation = dataclasses.asdict(o) | {
                 "header": "0x" + o.header.hex(),
-                "observed_at": wire.rfc3339(o.observed_at),
+                "observed_at": fields.rfc3339(o.observed_at),
+                "transactions": [tx(t) for t in o.transactions],
             }
-            return {
-                "observation": fields | {"transactions": [tx(t) for t in o.transactions]},
-                "payload_hex": payload.hex(),
-            }
+            del observation["raw"]
+            return {"observation": observation, "payload_hex": payload.hex(), "raw_hex": o.raw.hex()}
         case "status":
             return wire.parse_status(content)
         case "ack":
@@ -76,6 +75,14 @@ def test_good(case: dict[str, Any]) -> None:
         assert canonical(got) == canonical(want)
     if case.get("canonical") and case["type"] in ENCODE:
         assert ENCODE[case["type"]](content) == content
+
+
+def test_a_frame_without_its_raw_part_is_the_one_that_never_had_it() -> None:
+    plain = bytes.fromhex(next(c["hex"] for c in VECTORS["good"] if c["name"] == "least" and c["type"] == "data"))
+    o, payload = wire.parse_data(plain)
+    with_raw = wire.data(dataclasses.replace(o, raw=b'raw\n"raw":1'), payload)
+    assert wire.parse_data(with_raw)[1] == payload
+    assert wire.without_raw(with_raw) == wire.without_raw(plain) == plain
 
 
 @pytest.mark.parametrize("case", VECTORS["bad"], ids=lambda c: c["type"] + ": " + c["name"])
