@@ -128,7 +128,7 @@ func (a *access) admit(next http.Handler) http.Handler {
 		}
 		if refusal != nil {
 			a.metrics.refused.WithLabelValues(refusal.reason).Inc()
-			refusal.answer(w)
+			refusal.answer(w, r)
 			return
 		}
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, who)))
@@ -143,12 +143,16 @@ type refusal struct {
 	after  time.Duration // to come again; 0: not said
 }
 
-func (f refusal) answer(w http.ResponseWriter) {
+func (f refusal) answer(w http.ResponseWriter, r *http.Request) {
 	if f.status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="firstseen"`)
 	}
 	if f.after > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(f.after.Seconds()))))
+	}
+	if r.URL.Path == rpcPath {
+		writeRPCError(w, f.status, f.rpc())
+		return
 	}
 	writeProblem(w, f.status, f.detail)
 }
@@ -207,18 +211,21 @@ func (a *access) spendOr(who caller, f *refusal) *refusal {
 	return f
 }
 
-func (a *access) spend(who caller) (f *refusal) {
-	if a.Rate == 0 {
+func (a *access) spend(who caller) *refusal { return a.charge(who, 1) }
+
+// charge takes several requests' worth of a caller's budget, all of it at most.
+func (a *access) charge(who caller, n int) (f *refusal) {
+	if n = min(n, a.Burst); a.Rate == 0 || n <= 0 {
 		return nil
 	}
 	a.budgets.Use(who.id, true, func(b *budget, now time.Time) {
 		if b.Limiter == nil {
 			b.Limiter = rate.NewLimiter(rate.Limit(a.Rate), a.Burst)
 		}
-		if b.AllowN(now, 1) {
+		if b.AllowN(now, n) {
 			return
 		}
-		wait := time.Duration((1 - b.TokensAt(now)) / a.Rate * float64(time.Second))
+		wait := time.Duration((float64(n) - b.TokensAt(now)) / a.Rate * float64(time.Second))
 		f = &refusal{reason: "rate", status: http.StatusTooManyRequests, after: max(wait, time.Second),
 			detail: fmt.Sprintf("more than %v requests a second", a.Rate)}
 	})

@@ -88,8 +88,8 @@ func (a *API) survive(next http.Handler) http.Handler {
 func (a *API) cross() func(http.Handler) http.Handler {
 	return cors.New(cors.Options{
 		AllowedOrigins: a.opts.Origins,
-		AllowedMethods: []string{http.MethodGet, http.MethodHead},
-		AllowedHeaders: []string{"Authorization", "If-None-Match", minHeightHeader, "X-Request-Id"},
+		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost},
+		AllowedHeaders: []string{"Authorization", "Content-Type", "If-None-Match", minHeightHeader, "X-Request-Id"},
 		ExposedHeaders: []string{"Etag", "Link", "Retry-After", heightHeader, "X-Request-Id"},
 		MaxAge:         600,
 	}).Handler
@@ -134,6 +134,7 @@ func (a *API) handler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.With(a.limit, smaller).HandleFunc(rpcPath, a.postRPC)
 	// Answers that are made as a whole; what streams goes to r itself.
 	answers := r.With(a.limit, smaller, a.awaitHeight, tag)
 	a.routeCat(answers)

@@ -48,7 +48,7 @@ func (m *metrics) observe(next http.Handler) http.Handler {
 			route = "none"
 		}
 		method := r.Method
-		if method != http.MethodGet && method != http.MethodHead {
+		if method != http.MethodGet && method != http.MethodHead && method != http.MethodPost {
 			method = "other"
 		}
 		m.duration.WithLabelValues(route, method, strconv.Itoa(max(ww.Status(), http.StatusOK))).

@@ -19,6 +19,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/net/netutil"
 
+	"github.com/firstseen/firstseen/internal/ethrpc"
 	"github.com/firstseen/firstseen/internal/health"
 	"github.com/firstseen/firstseen/internal/presence"
 	"github.com/firstseen/firstseen/internal/quiet"
@@ -42,6 +43,7 @@ type Options struct {
 	Origins    []string      // of pages that may read answers by CORS, "*" for all; none by default
 	HeightWait time.Duration // how long X-Min-Height waits for a chain; default 1 s
 	Live       LiveOptions   // WebSocket, server-sent events and JSON-RPC subscriptions
+	RPC        RPCOptions    // JSON-RPC
 
 	MaxConns        int           // open connections at once, further ones wait to be accepted; default 10240
 	RequestTimeout  time.Duration // after which a request to the store is given up; default 10 s
@@ -68,6 +70,7 @@ type API struct {
 	access   *access
 	metrics  *metrics
 	live     *live // nil: no live routes
+	rpc      *ethrpc.Service
 	draining atomic.Bool
 	unready  atomic.Pointer[string] // the last answer of /readyz, so that only changes are logged
 }
@@ -89,6 +92,9 @@ func New(ctx context.Context, o Options) (*API, error) {
 	var err error
 	if a.metrics, err = newMetrics(o.Registerer); err != nil {
 		return nil, fmt.Errorf("statsapi: register metrics: %w", err)
+	}
+	if a.rpc, err = newRPC(a.opts); err != nil {
+		return nil, err
 	}
 	var lc net.ListenConfig
 	listener, err := lc.Listen(ctx, "tcp", a.opts.Addr)

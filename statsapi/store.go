@@ -21,6 +21,7 @@ type Store interface {
 	NodeReader
 	HeaderReader
 	EventReader
+	RawReader
 }
 
 // ChainReader tells where every stored chain stands, by chain id.
@@ -143,4 +144,12 @@ type FeedReader interface {
 	FeedEnd(ctx context.Context) (schema.FeedEnd, error)
 	// BlockAddresses returns the addresses that the transactions of blocks name.
 	BlockAddresses(ctx context.Context, blocks []schema.Key) (map[schema.Key][]schema.Address, error)
+}
+
+// RawReader reads blocks as their nodes showed them, for JSON-RPC.
+type RawReader interface {
+	// Branch passes on the blocks on a chain's branch between two heights, both included, in order.
+	Branch(ctx context.Context, chain, from, to uint64, each func(schema.BranchHeader) error) error
+	// Raws returns blocks as schema.RawBlock packed; those of which no observer sent it are left out.
+	Raws(ctx context.Context, chain uint64, blocks []schema.Key) (map[schema.Key][]byte, error)
 }

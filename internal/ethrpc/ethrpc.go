@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -108,17 +109,18 @@ type View struct {
 	budget  budget
 }
 
-// View looks where the chain stands that is named or, if none is, the only one. What is wrong with the choice is told to
-// each call that needs a chain; the error is the store's.
-func (s *Service) View(ctx context.Context, named *uint64) (*View, error) {
-	states, err := s.heads.read(ctx)
-	if err != nil {
-		return nil, err
-	}
+// View looks where the chain stands that is named or, if none is, the only one. What keeps it from that is told to each
+// call that needs a chain.
+func (s *Service) View(ctx context.Context, named *uint64) *View {
 	v := &View{s: s}
 	v.budget.left.Store(s.o.MaxAnswer)
+	states, err := s.heads.read(ctx)
+	if err != nil {
+		v.problem = s.explain(ctx, "View", err)
+		return v
+	}
 	v.chain, v.problem = pick(states, named)
-	return v, nil
+	return v
 }
 
 // pick returns the chain that is named or, if none is, the only one.
@@ -146,6 +148,12 @@ func (v *View) Chain() (*schema.ChainState, *jsonrpc.Error) { return v.chain, v.
 
 // Answer answers one call with raw JSON: a result or, if that is not nil, the member "error".
 func (v *View) Answer(ctx context.Context, c *jsonrpc.Call) (result, failure []byte) {
+	defer func() {
+		if p := recover(); p != nil { // others of the batch are answered, and the process lives on
+			v.s.log.Errorf("panic: %v\n%s", p, debug.Stack())
+			result, failure = nil, jsonrpc.Failure(jsonrpc.Errorf(jsonrpc.CodeInternal, "internal error"))
+		}
+	}()
 	if c.Bad != nil {
 		return nil, jsonrpc.Failure(c.Bad)
 	}
@@ -157,7 +165,8 @@ func (v *View) Answer(ctx context.Context, c *jsonrpc.Call) (result, failure []b
 	default:
 		err = unknown(c.Method)
 	}
-	if v.s.upstream != nil && (known && errors.Is(err, errNotKept) || !known && stateful[c.Method]) {
+	lacking := errors.Is(err, errNotKept) || errors.Is(err, errNoReceipts)
+	if v.s.upstream != nil && (lacking || !known && stateful[c.Method]) {
 		result, failure, err = v.pass(ctx, c)
 	}
 	if err == nil && !v.budget.spend(len(result)+len(failure)) {
@@ -165,7 +174,7 @@ func (v *View) Answer(ctx context.Context, c *jsonrpc.Call) (result, failure []b
 			v.s.o.MaxAnswer)
 	}
 	if err != nil {
-		failure = jsonrpc.Failure(v.s.explain(ctx, c, err))
+		failure = jsonrpc.Failure(v.s.explain(ctx, c.Method, err))
 	}
 	v.s.metrics.answered(c.Method, known, failure != nil)
 	return result, failure
@@ -184,12 +193,12 @@ func (v *View) call(ctx context.Context, m method, c *jsonrpc.Call) ([]byte, err
 
 // explain turns an error into one that may be shown: others than those made for it are logged here, and their text stays
 // inside.
-func (s *Service) explain(ctx context.Context, c *jsonrpc.Call, err error) *jsonrpc.Error {
+func (s *Service) explain(ctx context.Context, method string, err error) *jsonrpc.Error {
 	var shown *jsonrpc.Error
 	if errors.As(err, &shown) {
 		return shown
 	}
-	log := s.log.WithError(err).WithField("method", jsonrpc.Clip(c.Method))
+	log := s.log.WithError(err).WithField("method", jsonrpc.Clip(method))
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled): // nobody reads this
 		return jsonrpc.Errorf(jsonrpc.CodeServer, "the request was cancelled")

@@ -198,11 +198,7 @@ func (l *local) say(text string) []byte {
 	if problem != nil {
 		return jsonrpc.AppendAnswer(nil, nil, nil, jsonrpc.Failure(problem))
 	}
-	v, err := l.s.View(l.t.Context(), nil)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	return Reply(l.t.Context(), req, v.Answer)
+	return Reply(l.t.Context(), req, l.s.View(l.t.Context(), nil).Answer)
 }
 
 func (l *local) ask(method, params string) reply {
