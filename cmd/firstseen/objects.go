@@ -114,7 +114,7 @@ func (c Config) validateObjects() error {
 	if err := objects.CheckURL(c.Objects); err != nil {
 		return usagef("objects: %v", err)
 	}
-	if !schema.ValidName(c.Env) {
+	if !schema.ValidName(c.Env) || objects.CheckKey(c.Env) != nil {
 		return usagef("env %q: use 1 to 64 of the characters A-Z a-z 0-9 . _ -", c.Env)
 	}
 	return nil
