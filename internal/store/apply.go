@@ -50,7 +50,8 @@ type Application struct {
 
 // Applied is what came of an application.
 type Applied struct {
-	Seq uint64 // the last row of the local feed
+	Seq   uint64            // the last row of the local feed
+	Heads map[uint64]uint64 // heights of the heads of the chains that the rows are about
 	// Differ are chains that stand elsewhere at the writer: its view of them. They should not be.
 	Differ []schema.ChainState
 }
@@ -93,7 +94,7 @@ func (s *Store) Apply(ctx context.Context, app *Application) (Applied, error) {
 			chains: map[uint64]*branching{},
 		}
 		err := a.run()
-		out = Applied{Seq: a.seq, Differ: a.differ}
+		out = Applied{Seq: a.seq, Heads: a.heads(), Differ: a.differ}
 		return err
 	})
 	if err != nil {
@@ -146,6 +147,16 @@ func (a *application) run() error {
 		}
 	}
 	return a.compareChains()
+}
+
+func (a *application) heads() map[uint64]uint64 {
+	heads := make(map[uint64]uint64, len(a.chains))
+	for id, c := range a.chains {
+		if c.row != nil {
+			heads[id] = c.row.HeadNumber
+		}
+	}
+	return heads
 }
 
 // begin checks that the replica is where the caller takes it to be, and that the rows follow on that.
