@@ -81,18 +81,28 @@ func (p *parts) openObjects(ctx context.Context, writer bool) (objects.Store, er
 }
 
 // openBroker opens what carries hints about the feed of a role, without waiting for a connection: broker.None if no
-// broker is configured.
+// broker is configured. It is closed with the process's other parts.
 func (p *parts) openBroker(role string) (broker.Broker, error) {
+	open, err := p.brokers()
+	if err != nil {
+		return nil, err
+	}
+	b, err := open(role)
+	if err != nil {
+		return nil, err
+	}
+	p.opened = append(p.opened, b)
+	return b, nil
+}
+
+// brokers returns what opens brokers of any role, for who closes them.
+func (p *parts) brokers() (open func(role string) (broker.Broker, error), err error) {
 	c := p.config.Kafka
 	if len(c.Brokers) == 0 {
-		return broker.None{}, nil
-	}
-	topic, err := broker.Topic(p.config.Env, role)
-	if err != nil {
-		return nil, usageError{err.Error()}
+		return func(string) (broker.Broker, error) { return broker.None{}, nil }, nil
 	}
 	o := broker.KafkaOptions{
-		Brokers: c.Brokers, Topic: topic, SASL: broker.SASL{Mechanism: c.SASL, User: c.User, Password: c.Password},
+		Brokers: c.Brokers, SASL: broker.SASL{Mechanism: c.SASL, User: c.User, Password: c.Password},
 		Log: p.component("broker"), Registerer: p.registry,
 	}
 	if c.TLS {
@@ -102,12 +112,19 @@ func (p *parts) openBroker(role string) (broker.Broker, error) {
 		}
 		o.TLS = files.Client
 	}
-	b, err := broker.NewKafka(o)
-	if err != nil {
-		return nil, usagef("kafka: %v", err)
-	}
-	p.opened = append(p.opened, b)
-	return b, nil
+	return func(role string) (broker.Broker, error) {
+		topic, err := broker.Topic(p.config.Env, role)
+		if err != nil {
+			return nil, usageError{err.Error()}
+		}
+		o := o
+		o.Topic = topic
+		b, err := broker.NewKafka(o)
+		if err != nil {
+			return nil, usagef("kafka: %v", err)
+		}
+		return b, nil
+	}, nil
 }
 
 func (c Config) validateObjects() error {

@@ -327,6 +327,17 @@ func TestNoneHearsNothing(t *testing.T) {
 	}
 }
 
+func TestOneProcessMayHaveSeveral(t *testing.T) {
+	t.Parallel()
+	reg := prometheus.NewRegistry()
+	o := KafkaOptions{Brokers: []string{"127.0.0.1:1"}, Registerer: reg}
+	first, second := newKafka(t, o), newKafka(t, o)
+	first.metrics.heard.Inc()
+	if n := counted(t, second.metrics.heard); n != 1 {
+		t.Errorf("they count apart: %v", n)
+	}
+}
+
 func TestTopicNeedsNames(t *testing.T) {
 	t.Parallel()
 	if topic, err := Topic("main", "eth"); err != nil || topic != "main-eth-feed" {

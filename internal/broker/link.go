@@ -1,7 +1,7 @@
 package broker
 
 import (
-	"fmt"
+	"errors"
 	"net"
 	"sync"
 	"time"
@@ -66,29 +66,37 @@ type metrics struct {
 	connected *prometheus.GaugeVec
 }
 
+// newMetrics returns the metrics that r has already, if this is not the process's first Kafka.
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
-	m := &metrics{
-		told: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "firstseen_broker_told_total",
-			Help: "Hints for replicas, by outcome: ok, failed, or replaced by a later one before they were sent.",
-		}, []string{"outcome"}),
-		heard: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "firstseen_broker_heard_total", Help: "Hints heard.",
-		}),
-		foreign: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "firstseen_broker_foreign_total", Help: "Messages in the topic that are no hints.",
-		}),
-		connected: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "firstseen_broker_connected", Help: "1 while hints are passed on, by direction: tell, listen.",
-		}, []string{"direction"}),
-	}
+	told := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "firstseen_broker_told_total",
+		Help: "Hints for replicas, by outcome: ok, failed, or replaced by a later one before they were sent.",
+	}, []string{"outcome"})
+	heard := prometheus.NewCounter(prometheus.CounterOpts{Name: "firstseen_broker_heard_total", Help: "Hints heard."})
+	foreign := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "firstseen_broker_foreign_total", Help: "Messages in the topic that are no hints.",
+	})
+	connected := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "firstseen_broker_connected", Help: "1 while hints are passed on, by direction: tell, listen.",
+	}, []string{"direction"})
 	if r == nil {
-		return m, nil
+		return &metrics{told, heard, foreign, connected}, nil
 	}
-	for _, c := range []prometheus.Collector{m.told, m.heard, m.foreign, m.connected} {
-		if err := r.Register(c); err != nil {
-			return nil, fmt.Errorf("register metrics: %w", err)
+	var errs [4]error
+	told, errs[0] = register(r, told)
+	heard, errs[1] = register(r, heard)
+	foreign, errs[2] = register(r, foreign)
+	connected, errs[3] = register(r, connected)
+	return &metrics{told, heard, foreign, connected}, errors.Join(errs[:]...)
+}
+
+func register[C prometheus.Collector](r prometheus.Registerer, c C) (C, error) {
+	err := r.Register(c)
+	var there prometheus.AlreadyRegisteredError
+	if errors.As(err, &there) {
+		if same, ok := there.ExistingCollector.(C); ok {
+			return same, nil
 		}
 	}
-	return m, nil
+	return c, err
 }
