@@ -65,6 +65,7 @@ func samples() map[string]string {
 		"/v1/connections":                     "/v1/connections",
 		"/v1/nodes":                           "/v1/nodes",
 		"/v1/nodes/{name}":                    "/v1/nodes/geth-1",
+		"/v1/replica":                         "/v1/replica",
 	}
 }
 

@@ -87,15 +87,17 @@ func TestEveryDocumentedAnswerKeepsToTheDocument(t *testing.T) {
 	beats := fixedPresence{Known: true, Total: 5, Servers: []presence.Server{
 		{Server: "server-1", Count: 5, Age: 1500 * time.Millisecond, Address: "192.0.2.1:8888"},
 	}}
-	s := serve(t, Options{Store: w.store, Presence: beats, Asker: threeAnswers(), HeightWait: 20 * time.Millisecond})
+	following := &standing{}
+	s := serve(t, Options{Store: audited{w.store}, Presence: beats, Asker: threeAnswers(), HeightWait: 20 * time.Millisecond,
+		Replica: following})
 	unknown := serve(t, Options{Store: w.store})
 	empty := serve(t, Options{Store: newWorld(t).store})
 	broken := &brokenStore{Store: w.store}
 	broken.fail(errSecret)
-	failing := serve(t, Options{Store: broken})
+	failing := serve(t, Options{Store: broken, Replica: following})
 	hung := &brokenStore{Store: w.store}
 	hung.fail(context.DeadlineExceeded)
-	hanging := serve(t, Options{Store: hung, RequestTimeout: 20 * time.Millisecond})
+	hanging := serve(t, Options{Store: hung, RequestTimeout: 20 * time.Millisecond, Replica: following})
 
 	c := &contract{t: t, doc: s.api.huma.OpenAPI(), seen: map[string]bool{}}
 	const blocks, block, payload = "/v1/blocks", "/v1/blocks/{id}", "/v1/records/{key}/payload"
@@ -127,6 +129,7 @@ func TestEveryDocumentedAnswerKeepsToTheDocument(t *testing.T) {
 	c.check(s, node, "/v1/nodes/geth-1", 200)
 	c.check(s, node, "/v1/nodes/geth-1?limit=0", 400)
 	c.check(empty, node, "/v1/nodes/geth-1", 404)
+	c.replica(s, empty, following)
 	key := named("b2").String()
 	c.check(s, payload, "/v1/records/"+key+"/payload", 200)
 	c.check(s, payload, "/v1/records/"+key+"/payload?chain=x", 400)

@@ -40,6 +40,7 @@ func (a *API) routeV1(r chi.Router) {
 	get(a, "/v1/connections", "getConnections", "Open connections of all servers", a.connections,
 		http.StatusBadRequest)
 	a.routeNodes()
+	a.routeReplica()
 	if a.live != nil {
 		documentLiveRoutes(a.huma.OpenAPI())
 	}

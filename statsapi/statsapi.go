@@ -37,6 +37,7 @@ type Options struct {
 	Presence Presence       // nil: connection counts are unknown
 	Asker    presence.Asker // asks servers who is connected; nil: they cannot be asked
 	Checks   []health.Check // what /readyz asks
+	Replica  Replica        // nil: this process is no replica
 	Version  string         // of the program, for the OpenAPI document; default "dev"
 	Access   Access         // who may read, and how much
 

@@ -21,6 +21,7 @@ type Store interface {
 	NodeReader
 	HeaderReader
 	EventReader
+	AuditReader
 	RawReader
 }
 

@@ -101,3 +101,24 @@ func (Time) Schema(huma.Registry) *huma.Schema {
 		Description: "RFC 3339, UTC, with microseconds.",
 	}
 }
+
+// OptionalTime is a Time that may be unknown: null in JSON.
+type OptionalTime struct{ *Time }
+
+// MarshalJSON implements json.Marshaler.
+func (t OptionalTime) MarshalJSON() ([]byte, error) {
+	if t.Time == nil {
+		return []byte("null"), nil
+	}
+	return t.Time.MarshalJSON()
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (t *OptionalTime) UnmarshalJSON(text []byte) error { return json.Unmarshal(text, &t.Time) }
+
+// Schema implements huma.SchemaProvider.
+func (OptionalTime) Schema(r huma.Registry) *huma.Schema {
+	s := Time{}.Schema(r)
+	s.Nullable = true
+	return s
+}
