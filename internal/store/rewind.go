@@ -21,7 +21,7 @@ var ErrNoReplica = errors.New("this database is no replica")
 // Move is where a replica is put by hand: back on one chain, or onto the feed of another writer. Everything that it does
 // is one transaction.
 type Move struct {
-	From   ReplicaPlace // what the plan was made for; its seq may have grown since
+	From   ReplicaPlace // what the plan was made for
 	To     ReplicaPlace // where following goes on; its epoch is not used
 	Chains []ChainMove
 
@@ -135,7 +135,9 @@ func (m *mover) run() error {
 	if place == nil {
 		return ErrNoReplica
 	}
-	if f := m.plan.From; place.Env != f.Env || place.Role != f.Role || place.Source != f.Source || place.Seq < f.Seq {
+	f := m.plan.From
+	f.Seq, f.Link = place.Seq, place.Link // on the same feed, rows that came since then leave like those before them
+	if *place != f || place.Seq < m.plan.From.Seq || !m.sameFeed() && place.Seq != m.plan.From.Seq {
 		return ErrReplicaMoved
 	}
 	m.moved.Place = *place
@@ -205,6 +207,18 @@ func (m *mover) know() error {
 		}
 	}
 	return nil
+}
+
+// ForeignTo tells up to which height blocks of a chain may be here as another writer had them; nil if none are.
+func (s *Store) ForeignTo(ctx context.Context, chain uint64) (*uint64, error) {
+	known, err := readRetold(s.db.WithContext(ctx))
+	if err != nil {
+		return nil, err
+	}
+	if to, ok := known.foreign[chain]; ok {
+		return &to, nil
+	}
+	return nil, nil
 }
 
 func (m *mover) sameFeed() bool {
