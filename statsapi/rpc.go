@@ -13,12 +13,20 @@ import (
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/sirupsen/logrus"
+	"golang.org/x/time/rate"
 
 	"github.com/firstseen/firstseen/internal/chain"
 	"github.com/firstseen/firstseen/internal/ethrpc"
 	"github.com/firstseen/firstseen/internal/feed"
 	"github.com/firstseen/firstseen/internal/jsonrpc"
 	"github.com/firstseen/firstseen/schema"
+)
+
+// Messages from a client of /v1/rpc: it asks for each thing by itself, other than one that only subscribes. Each is
+// answered before the next is read, so one connection never takes more than one call's or batch's share.
+const (
+	rpcRate  = 1000 // a second, on average
+	rpcBurst = 2000
 )
 
 // rpcSocket is a connection of /v1/rpc: a node's JSON-RPC over WebSocket, with the subscription by which an Ethereum
@@ -42,6 +50,7 @@ func (l *live) serveRPC(w http.ResponseWriter, r *http.Request, s *slot) {
 	if c == nil {
 		return
 	}
+	c.budget = rate.NewLimiter(rpcRate, rpcBurst)
 	rpc := &rpcSocket{socket: c, chain: named, who: who}
 	c.start(func() {}, rpc.take)
 }
