@@ -28,6 +28,7 @@ func (s *session) fetch(ctx context.Context, jobs chan<- *job) {
 	index, missed := s.readIndex(ctx), ""
 	for ctx.Err() == nil {
 		if bulk, ok := index.Find(next); ok {
+			s.state.settle(s.names.Feed(next)) // whatever was wrong with it
 			j := &job{key: s.names.Bulk(bulk.First), kind: kindBulk, done: make(chan struct{})}
 			if !send(ctx, jobs, j) {
 				return
@@ -53,6 +54,7 @@ func (s *session) fetch(ctx context.Context, jobs chan<- *job) {
 			continue
 		}
 		s.state.settle(j.key)
+		s.state.settle(s.names.Index()) // not needed any more
 		j.seg = seg
 		close(j.done)
 		if !send(ctx, jobs, j) {

@@ -1,0 +1,589 @@
+package replica
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/firstseen/firstseen/internal/broker"
+	"github.com/firstseen/firstseen/internal/objects"
+	"github.com/firstseen/firstseen/internal/store"
+	"github.com/firstseen/firstseen/internal/testenv"
+	"github.com/firstseen/firstseen/schema"
+)
+
+// depot is an object store in memory that can be told to fail.
+type depot struct {
+	mu   sync.Mutex // guards the rest
+	kept map[string][]byte
+	hurt map[string]func([]byte) ([]byte, error) // by key: what Get returns instead
+	down error
+}
+
+func newDepot() *depot {
+	return &depot{kept: map[string][]byte{}, hurt: map[string]func([]byte) ([]byte, error){}}
+}
+
+// Get implements Getter.
+func (d *depot) Get(_ context.Context, key string) ([]byte, string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.down != nil {
+		return nil, "", d.down
+	}
+	body, ok := d.kept[key]
+	if !ok {
+		return nil, "", fmt.Errorf("get %s: %w", key, objects.ErrNotFound)
+	}
+	if hurt := d.hurt[key]; hurt != nil {
+		var err error
+		if body, err = hurt(slices.Clone(body)); err != nil {
+			return nil, "", err
+		}
+	}
+	sum := sha256.Sum256(body)
+	return body, string(sum[:]), nil
+}
+
+func (d *depot) put(key string, body []byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.kept[key] = body
+}
+
+func (d *depot) remove(key string) []byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	body := d.kept[key]
+	delete(d.kept, key)
+	return body
+}
+
+func (d *depot) fail(key string, hurt func([]byte) ([]byte, error)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.hurt[key] = hurt
+}
+
+func (d *depot) away(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.down = err
+}
+
+// press is a writer's store with what ships it, by hand.
+type press struct {
+	t     *testing.T
+	store *store.Store
+	depot *depot
+	names Names
+	check Checkpoint
+	index Index
+	at    time.Time
+}
+
+const pressChain = 7
+
+func newPress(t *testing.T) *press {
+	t.Helper()
+	p := &press{
+		t: t, store: openStore(t, "memory", true), depot: newDepot(), names: Names{Env: "test", Role: "primary"},
+		check: Checkpoint{Epoch: 1, Holder: "test"}, at: time.Unix(1e9, 0),
+	}
+	return p
+}
+
+func openStore(t *testing.T, dsn string, run bool) *store.Store {
+	t.Helper()
+	s, err := store.Open(t.Context(), store.Options{DSN: dsn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	if err := s.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if run {
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- s.Run(ctx) }()
+		t.Cleanup(func() { cancel(); <-done })
+	}
+	return s
+}
+
+func blockHash(name string) schema.Hash { return sha256.Sum256([]byte(name)) }
+
+// grow stores blocks of a branch; the first one's parent is given.
+func (p *press) grow(branch string, from, to uint64, parent string) {
+	p.t.Helper()
+	var settled sync.WaitGroup
+	for n := from; n <= to; n++ {
+		name := fmt.Sprint(branch, n)
+		h := &schema.Header{Hash: blockHash(name), Parent: blockHash(parent), Number: n, Time: time.Unix(int64(n), 0)}
+		settled.Add(1)
+		err := p.store.Offer(p.t.Context(), &schema.Offer{
+			Chain: pressChain, Key: h.Hash.Key(), Header: h, Payload: []byte(strings.Repeat(name, 20)), Observer: "alice", Node: "n1",
+			Origin: schema.OriginHead, Server: "s1", Remote: "127.0.0.1", ObservedAt: p.at, ReceivedAt: p.at,
+			Transactions: []schema.Transaction{{Hash: blockHash("t" + name), Value: "5"}},
+		}, func(a schema.Settlement) {
+			if a.Outcome != schema.First {
+				p.t.Errorf("%s: %v", name, a)
+			}
+			settled.Done()
+		})
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		parent = name
+	}
+	settled.Wait()
+}
+
+// see lets the only observer report a head.
+func (p *press) see(number uint64, name string) {
+	p.t.Helper()
+	err := p.store.Report(p.t.Context(), "alice", schema.Report{Heads: []schema.Head{{
+		Chain: pressChain, Node: "n1", Latest: schema.Point{Number: number, Hash: blockHash(name)},
+	}}})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// ship makes live segments of so many rows at most out of all that is new, and the checkpoint.
+func (p *press) ship(rows int) {
+	p.t.Helper()
+	for {
+		shipped, err := p.store.Shipment(p.t.Context(), p.check.Seq, rows, 1<<30)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		if len(shipped) == 0 {
+			break
+		}
+		p.segment(shipped)
+	}
+	p.sign()
+}
+
+func (p *press) segment(shipped []schema.ShippedRow) {
+	p.t.Helper()
+	end, chains, digests, err := p.store.Digests(p.t.Context(), schema.HeightRange{Chain: pressChain, From: 0, To: 999})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	seg := &Segment{Head: Head{
+		Env: p.names.Env, Role: p.names.Role, Epoch: 1, Source: end.Epoch, First: p.check.Seq + 1, Prev: p.check.Link, At: p.at,
+	}}
+	var ids []uint64
+	for _, row := range shipped {
+		r := Row{Event: row.FeedEvent}
+		if row.Record != nil {
+			body, object, err := EncodeRecord(row.Record)
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			ids = append(ids, row.Record.ID)
+			r.Object = object
+			p.depot.put(p.names.Block(row.Chain, row.Key), body)
+		}
+		seg.Rows = append(seg.Rows, r)
+	}
+	if seg.Sightings, err = p.store.SightingsOf(p.t.Context(), ids); err != nil {
+		p.t.Fatal(err)
+	}
+	if last := shipped[len(shipped)-1].Seq; last == end.Seq {
+		seg.Chains, seg.Digests = chains, digests
+	}
+	body, err := EncodeSegment(seg)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.depot.put(p.names.Feed(seg.First), body)
+	p.check.Seq, p.check.Link, p.check.Source, p.check.Chains = seg.Last, seg.Link, end.Epoch, chains
+}
+
+// sign writes the checkpoint.
+func (p *press) sign() {
+	p.t.Helper()
+	end, err := p.store.FeedEnd(p.t.Context())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.at = p.at.Add(time.Second)
+	p.check.At, p.check.End = p.at, end.Seq
+	body, err := EncodeCheckpoint(p.check)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.depot.put(p.names.Writer(), body)
+}
+
+// bulk makes one bulk segment of the rows up to last and takes the live ones away.
+func (p *press) bulk(last uint64) {
+	p.t.Helper()
+	first := p.index.End() + 1
+	rows, err := p.store.Shipment(p.t.Context(), first-1, int(last-first+1), 1<<30)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	seg := &Segment{Head: Head{Env: p.names.Env, Role: p.names.Role, Epoch: 1, Source: p.check.Source, First: first, At: p.at}}
+	for seq := first; seq <= last; { // from live segments, for their links
+		live, err := DecodeSegment(p.depot.remove(p.names.Feed(seq)))
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		if seq == first {
+			seg.Prev = live.Prev
+		}
+		seq = live.Last + 1
+	}
+	for _, row := range rows {
+		seg.Rows = append(seg.Rows, Row{Event: row.FeedEvent, Record: row.Record})
+	}
+	body, err := EncodeSegment(seg)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.depot.put(p.names.Bulk(first), body)
+	p.index.Segments = append(p.index.Segments, IndexSegment{First: first, Last: last, Rows: last - first + 1, Bytes: uint64(len(body))})
+	if body, err = EncodeIndex(&p.index); err != nil {
+		p.t.Fatal(err)
+	}
+	p.depot.put(p.names.Index(), body)
+}
+
+// follow runs a replica of what is shipped until the test ends or stop is called.
+func (p *press) follow(s FollowStore, change func(o *FollowOptions)) (f *Follower, stop func()) {
+	p.t.Helper()
+	o := FollowOptions{
+		Names: p.names, Store: s, Objects: p.depot, Poll: 5 * time.Millisecond, Sign: 5 * time.Millisecond,
+		Patience: 50 * time.Millisecond,
+	}
+	if change != nil {
+		change(&o)
+	}
+	f, err := NewFollower(o)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			p.t.Errorf("Run: %v", err)
+		}
+	})
+	p.t.Cleanup(stop)
+	return f, stop
+}
+
+// reaches waits until a replica has all that the writer has, and compares.
+func (p *press) reaches(f *Follower, s *store.Store) {
+	p.t.Helper()
+	testenv.Eventually(p.t, func() error {
+		if st := f.State(); st.Seq != p.check.Seq || st.Phase != schema.ReplicaFollowing {
+			return fmt.Errorf("at %d of %d, %s: %s", st.Seq, p.check.Seq, st.Phase, st.Reason)
+		}
+		return nil
+	})
+	p.same(s)
+}
+
+func (p *press) same(s *store.Store) {
+	p.t.Helper()
+	r := schema.HeightRange{Chain: pressChain, From: 0, To: 999}
+	end, chains, digests, err := p.store.Digests(p.t.Context(), r)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	itsEnd, itsChains, itsDigests, err := s.Digests(p.t.Context(), r)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if diff := cmp.Diff([]any{end, chains, digests}, []any{itsEnd, itsChains, itsDigests}); diff != "" {
+		p.t.Errorf("replica (-writer +replica):\n%s", diff)
+	}
+}
+
+func TestFollowsLiveSegmentsAndReorgs(t *testing.T) {
+	t.Parallel()
+	p, s := newPress(t), openStore(t, "memory", false)
+	p.grow("a", 1, 20, "a0")
+	p.ship(3)
+	f, _ := p.follow(s, nil)
+	p.reaches(f, s)
+	p.grow("b", 11, 22, "a10")
+	p.see(22, "b22")
+	p.ship(5)
+	p.reaches(f, s)
+	p.grow("a", 21, 25, "a20")
+	p.see(25, "a25")
+	p.ship(1)
+	p.reaches(f, s)
+	testenv.Eventually(t, func() error { return f.Ready(t.Context()) })
+	st := f.State()
+	want := []schema.ReplicaChain{{Chain: pressChain, Number: 25, Writer: new(uint64(25)), Lag: new(uint64(0))}}
+	if diff := cmp.Diff(want, st.Chains); diff != "" {
+		t.Errorf("chains (-want +got):\n%s", diff)
+	}
+	testenv.Eventually(t, func() error {
+		if st := f.State(); st.Digests == 0 || len(st.Differ) > 0 || st.Lag == nil || *st.Lag != 0 {
+			return fmt.Errorf("state %+v", st)
+		}
+		p.sign()
+		return nil
+	})
+}
+
+func TestBeginsWithBulkSegmentsAndInTheMiddleOfOne(t *testing.T) {
+	t.Parallel()
+	p, s := newPress(t), openStore(t, "memory", false)
+	p.grow("a", 1, 10, "a0")
+	p.ship(5)
+	f, stop := p.follow(s, nil)
+	p.reaches(f, s)
+	stop()
+	p.grow("a", 11, 30, "a10")
+	p.ship(5)
+	p.bulk(15)
+	p.bulk(25)
+	f, _ = p.follow(s, nil) // which is at 10, within the first
+	p.reaches(f, s)
+	fresh := openStore(t, "memory", false)
+	f, _ = p.follow(fresh, nil)
+	p.reaches(f, fresh)
+}
+
+func TestWaitsForWhatIsMissingOrDamagedAndGoesOn(t *testing.T) {
+	t.Parallel()
+	down := errors.New("connection refused")
+	for name, c := range map[string]struct {
+		hurt func(p *press) (heal func())
+		says string
+	}{
+		"a block object is missing": {func(p *press) func() {
+			key := p.names.Block(pressChain, blockHash("a3").Key())
+			body := p.depot.remove(key)
+			return func() { p.depot.put(key, body) }
+		}, "/block/" + string(blockHash("a3").Key())},
+		"a segment is missing": {func(p *press) func() {
+			key := p.names.Feed(1)
+			body := p.depot.remove(key)
+			return func() { p.depot.put(key, body) }
+		}, "object test/primary/feed/000000000001 is missing"},
+		"a bit of a segment is flipped": {func(p *press) func() {
+			key := p.names.Feed(1)
+			p.depot.fail(key, func(b []byte) ([]byte, error) { b[len(b)/2] ^= 4; return b, nil })
+			return func() { p.depot.fail(key, nil) }
+		}, "object test/primary/feed/000000000001 is damaged"},
+		"a segment is cut off": {func(p *press) func() {
+			key := p.names.Feed(1)
+			p.depot.fail(key, func(b []byte) ([]byte, error) { return b[:len(b)-3], nil })
+			return func() { p.depot.fail(key, nil) }
+		}, "object test/primary/feed/000000000001 is damaged"},
+		"a block object is another's": {func(p *press) func() {
+			key, other := p.names.Block(pressChain, blockHash("a3").Key()), p.names.Block(pressChain, blockHash("a4").Key())
+			body := p.depot.remove(key)
+			swapped, _, _ := p.depot.Get(context.Background(), other)
+			p.depot.put(key, swapped)
+			return func() { p.depot.put(key, body) }
+		}, "/block/" + string(blockHash("a3").Key())},
+		"the object store is down": {func(p *press) func() {
+			p.depot.away(down)
+			return func() { p.depot.away(nil) }
+		}, "the object store does not answer: connection refused"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, s := newPress(t), openStore(t, "memory", false)
+			p.grow("a", 1, 6, "a0")
+			p.ship(10)
+			heal := c.hurt(p)
+			f, _ := p.follow(s, nil)
+			testenv.Eventually(t, func() error {
+				st, err := f.State(), f.Ready(t.Context())
+				if st.Phase != schema.ReplicaWaiting || !strings.Contains(st.Reason, c.says) || err == nil || !strings.Contains(err.Error(), c.says) {
+					return fmt.Errorf("%s: %s; ready: %w", st.Phase, st.Reason, err)
+				}
+				return nil
+			})
+			heal()
+			p.reaches(f, s)
+			testenv.Eventually(t, func() error { p.sign(); return f.Ready(t.Context()) })
+		})
+	}
+}
+
+func TestHaltsAtAnotherHistory(t *testing.T) {
+	t.Parallel()
+	p, s := newPress(t), openStore(t, "memory", false)
+	p.grow("a", 1, 6, "a0")
+	p.ship(10)
+	f, stop := p.follow(s, nil)
+	p.reaches(f, s)
+	stop()
+	other := newPress(t)
+	other.at = other.at.Add(time.Hour)
+	other.grow("z", 1, 9, "z0")
+	other.ship(3)
+	f, _ = other.follow(s, nil)
+	testenv.Eventually(t, func() error {
+		if st, err := f.State(), f.Ready(t.Context()); st.Phase != schema.ReplicaHalted || err == nil || st.Seq != 6 {
+			return fmt.Errorf("%+v, %w", st, err)
+		}
+		return nil
+	})
+	p.same(s)
+}
+
+func TestRefusesADatabaseThatIsNone(t *testing.T) {
+	t.Parallel()
+	p := newPress(t)
+	p.grow("a", 1, 2, "a0")
+	p.ship(10)
+	run := func(s FollowStore, names Names) error {
+		f, err := NewFollower(FollowOptions{Names: names, Store: s, Objects: p.depot})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f.Run(t.Context())
+	}
+	if err := run(p.store, p.names); !errors.Is(err, store.ErrOwnFeed) {
+		t.Errorf("a writer's: %v", err)
+	}
+	s := openStore(t, "memory", false)
+	f, stop := p.follow(s, nil)
+	p.reaches(f, s)
+	stop()
+	if err := run(s, Names{Env: "other", Role: "primary"}); err == nil || !strings.Contains(err.Error(), "environment") {
+		t.Errorf("of another environment: %v", err)
+	}
+}
+
+func TestADigestThatDiffersIsTold(t *testing.T) {
+	t.Parallel()
+	p, s := newPress(t), openStore(t, "memory", false)
+	p.grow("a", 1, 6, "a0")
+	p.ship(10)
+	body, _, err := p.depot.Get(t.Context(), p.names.Feed(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seg, err := DecodeSegment(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seg.Digests[0].Facts[0] ^= 1
+	if body, err = EncodeSegment(seg); err != nil {
+		t.Fatal(err)
+	}
+	p.depot.put(p.names.Feed(1), body)
+	f, _ := p.follow(s, nil)
+	testenv.Eventually(t, func() error {
+		if err := f.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "blocks 0 to 999 of chain 7 are not the writer's") {
+			return fmt.Errorf("ready: %w", err)
+		}
+		return nil
+	})
+	if st := f.State(); len(st.Differ) != 1 {
+		t.Errorf("state %+v", st)
+	}
+	p.grow("a", 7, 7, "a6") // the next time all is well
+	p.ship(10)
+	testenv.Eventually(t, func() error { p.sign(); return f.Ready(t.Context()) })
+}
+
+// gossip is a broker that says whatever it is told to.
+type gossip struct {
+	broker.None
+	said chan broker.Pointer
+}
+
+func (g *gossip) Listen(ctx context.Context, hear func(broker.Pointer)) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case p := <-g.said:
+			hear(p)
+		}
+	}
+}
+
+func TestHintsOnlyShortenTheWait(t *testing.T) {
+	t.Parallel()
+	p, s := newPress(t), openStore(t, "memory", false)
+	g := &gossip{said: make(chan broker.Pointer, 100)}
+	p.grow("a", 1, 3, "a0")
+	p.ship(2)
+	f, _ := p.follow(s, func(o *FollowOptions) {
+		o.Poll, o.Sign = time.Hour, time.Hour
+		o.Broker = func(string) (broker.Broker, error) { return g, nil }
+	})
+	p.reaches(f, s)
+	for n := uint64(4); n < 10; n++ {
+		p.grow("a", n, n, fmt.Sprint("a", n-1))
+		p.ship(1)
+		for _, last := range []uint64{1, 99, n, n, 2} { // behind, made up, right, twice, behind
+			g.said <- broker.Pointer{First: last, Last: last, Epoch: 9, Key: "nowhere"}
+		}
+		testenv.Eventually(t, func() error {
+			if st := f.State(); st.Seq != n {
+				return fmt.Errorf("at %d of %d", st.Seq, n)
+			}
+			return nil
+		})
+	}
+	p.same(s)
+}
+
+func TestSomebodyElseMovesThePlace(t *testing.T) {
+	t.Parallel()
+	p, s := newPress(t), openStore(t, "sqlite://"+t.TempDir()+"/replica.db", false)
+	p.grow("a", 1, 6, "a0")
+	p.ship(2)
+	f, _ := p.follow(s, nil)
+	second, _ := p.follow(s, nil) // both apply to one database, each what the other has not
+	for n := uint64(7); n < 30; n++ {
+		p.grow("a", n, n, fmt.Sprint("a", n-1))
+		p.ship(1)
+	}
+	p.reaches(f, s)
+	p.reaches(second, s)
+}
+
+func TestPauseKeepsSessionsAway(t *testing.T) {
+	t.Parallel()
+	p, s := newPress(t), openStore(t, "memory", false)
+	p.grow("a", 1, 3, "a0")
+	p.ship(1)
+	f, stop := p.follow(s, nil)
+	p.reaches(f, s)
+	resume, err := f.pause(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.grow("a", 4, 6, "a3")
+	p.ship(1)
+	if st := f.State(); st.Seq != 3 {
+		t.Errorf("paused, and at %d", st.Seq)
+	}
+	resume()
+	p.reaches(f, s)
+	stop()
+	if _, err := f.pause(t.Context()); err == nil {
+		t.Error("paused what has ended")
+	}
+}
