@@ -19,14 +19,19 @@ type Checkpoint struct {
 	Source string              `json:"source"`          // the epoch of the feed; empty while that has no row
 	Seq    uint64              `json:"seq"`             // the last row in a segment
 	Link   schema.Hash         `json:"link"`            // the link after it
+	First  uint64              `json:"first"`           // the first row of the segment that ends with it
+	Prev   schema.Hash         `json:"prev"`            // the link before that segment
 	At     time.Time           `json:"at"`              // by the writer's clock; at least every 5 s while it lives
 	End    uint64              `json:"end"`             // the last row that the writer's feed has
-	Chains []schema.ChainState `json:"chains,omitzero"` // as they stood after row Seq, when that was the feed's end
+	Chains []schema.ChainState `json:"chains,omitzero"` // as they stand after row End
+
+	// Sighted is up to when, by the store's clock, it is shipped who else saw records.
+	Sighted time.Time `json:"sighted,omitzero"`
 }
 
 // EncodeCheckpoint returns a checkpoint as it is stored.
 func EncodeCheckpoint(c Checkpoint) ([]byte, error) {
-	c.Format, c.At = Format, c.At.UTC()
+	c.Format, c.At, c.Sighted = Format, c.At.UTC(), c.Sighted.UTC()
 	text, err := json.Marshal(&c)
 	if err != nil {
 		return nil, fmt.Errorf("encode checkpoint: %w", err)
@@ -40,7 +45,7 @@ func DecodeCheckpoint(stored []byte) (Checkpoint, error) {
 	if err := strictly(stored, &c); err != nil {
 		return c, fmt.Errorf("decode checkpoint: %w: %w", ErrDamaged, err)
 	}
-	if c.Format != Format || c.Epoch == 0 || c.End < c.Seq {
+	if c.Format != Format || c.Epoch == 0 || c.End < c.Seq || c.First > c.Seq {
 		return c, fmt.Errorf("decode checkpoint: %w: format %d, epoch %d, seq %d of %d", ErrDamaged, c.Format, c.Epoch,
 			c.Seq, c.End)
 	}

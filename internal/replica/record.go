@@ -23,20 +23,39 @@ func EncodeRecord(r *schema.ShippedRecord) (stored []byte, object schema.Hash, e
 
 // DecodeRecord reads an object and verifies that it is the one that a row names, or else returns ErrDamaged.
 func DecodeRecord(stored []byte, object schema.Hash) (*schema.ShippedRecord, error) {
-	body, err := decompress(stored, MaxRecord)
+	body, err := openRecord(stored, object)
 	if err != nil {
-		return nil, fmt.Errorf("decode record: %w", err)
+		return nil, err
 	}
-	r, err := parseRecord(body, object)
-	if err != nil {
-		return nil, fmt.Errorf("decode record: %w: %w", ErrDamaged, err)
+	r := &schema.ShippedRecord{}
+	if err := strictly(body, r); err != nil {
+		return nil, fmt.Errorf("decode record %s: %w: %w", object, ErrDamaged, err)
 	}
 	return r, nil
 }
 
-func parseRecord(body []byte, object schema.Hash) (*schema.ShippedRecord, error) {
+// openRecord returns a record's JSON.
+func openRecord(stored []byte, object schema.Hash) ([]byte, error) {
+	body, err := decompress(stored, MaxRecord)
+	if err != nil {
+		return nil, fmt.Errorf("decode record: %w", err)
+	}
+	if err := isObject(body, object); err != nil {
+		return nil, fmt.Errorf("decode record: %w: %w", ErrDamaged, err)
+	}
+	return body, nil
+}
+
+func isObject(body []byte, object schema.Hash) error {
 	if sum := schema.Hash(sha256.Sum256(body)); sum != object {
-		return nil, fmt.Errorf("record hashes to %s, the row names %s", sum, object)
+		return fmt.Errorf("record hashes to %s, the row names %s", sum, object)
+	}
+	return nil
+}
+
+func parseRecord(body []byte, object schema.Hash) (*schema.ShippedRecord, error) {
+	if err := isObject(body, object); err != nil {
+		return nil, err
 	}
 	r := &schema.ShippedRecord{}
 	if err := strictly(body, r); err != nil {
@@ -63,16 +82,16 @@ func compress(text []byte) ([]byte, error) {
 	return encoder.EncodeAll(text, nil), nil
 }
 
-// decompress reads one frame that states its size and has a checksum, as compress writes them.
+// decompress reads a frame that has a checksum, as compress writes them.
 func decompress(stored []byte, most uint64) ([]byte, error) {
 	var head zstd.Header
 	if err := head.Decode(stored); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	switch {
-	case !head.HasCheckSum || !head.HasFCS || head.Skippable:
-		return nil, fmt.Errorf("%w: a frame without checksum or size", ErrDamaged)
-	case head.FrameContentSize > most:
+	if !head.HasCheckSum || head.Skippable {
+		return nil, fmt.Errorf("%w: a frame without checksum", ErrDamaged)
+	}
+	if head.FrameContentSize > most { // 0 where it does not say
 		return nil, fmt.Errorf("%w: %d bytes, at most %d are read", ErrDamaged, head.FrameContentSize, most)
 	}
 	decoder, err := decompressor()
@@ -83,8 +102,9 @@ func decompress(stored []byte, most uint64) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	if uint64(len(text)) != head.FrameContentSize {
-		return nil, fmt.Errorf("%w: %d bytes where it says %d", ErrDamaged, len(text), head.FrameContentSize)
+	if size := uint64(len(text)); size > most || head.HasFCS && size != head.FrameContentSize {
+		return nil, fmt.Errorf("%w: %d bytes where it says %d, and at most %d are read", ErrDamaged, size,
+			head.FrameContentSize, most)
 	}
 	return text, nil
 }

@@ -56,6 +56,8 @@ type Segment struct {
 	Sightings []schema.ShippedSighting // of records in these rows and in earlier ones
 	Digests   []schema.RangeDigest     // as the writer's store stood after the last row
 	Chains    []schema.ChainState      // likewise; only of a segment that ended where the feed ended
+
+	size int // bytes as stored, where that is known
 }
 
 // HasObject tells whether rows of a kind have a record, and so an object.

@@ -116,7 +116,7 @@ func TestSegmentIsAsTheGoldenFileHasIt(t *testing.T) {
 	for i := range s.Rows {
 		s.Rows[i].body = nil
 	}
-	if diff := cmp.Diff(s, got, cmp.AllowUnexported(Row{})); diff != "" {
+	if diff := cmp.Diff(s, got, cmp.AllowUnexported(Row{}, Segment{})); diff != "" {
 		t.Errorf("decoded (-want +got):\n%s", diff)
 	}
 }
@@ -367,5 +367,20 @@ func TestSideComesBackAsItWas(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("decoded (-want +got):\n%s", diff)
+	}
+}
+
+func TestRecordsOfAnySizeComeBack(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{1, 100, 255, 256, 257, 65535, 65536, 1 << 20} {
+		body := bytes.Repeat([]byte{'x'}, size)
+		stored, err := compress(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := decompress(stored, MaxRecord)
+		if err != nil || !bytes.Equal(got, body) {
+			t.Errorf("%d bytes come back as %d: %v", size, len(got), err)
+		}
 	}
 }
