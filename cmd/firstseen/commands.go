@@ -72,6 +72,8 @@ func observerFlags(flags *pflag.FlagSet) {
 	bind(flags, "template", "client.template")
 	flags.String("receipts", d.Receipts, "auto: gas used, status and created contract of transactions; off: do without")
 	bind(flags, "receipts", "client.receipts")
+	flags.Bool("raw", false, "send the node's own JSON of blocks and receipts as well: replicas answer JSON-RPC from it")
+	bind(flags, "raw", "client.raw")
 	flags.Uint64("backfill", d.Backfill, "most blocks to fetch after a pause; older ones are reported as a gap")
 	bind(flags, "backfill", "client.backfill")
 	flags.String("name", "", "name of this observer (default: the machine's)")
@@ -202,6 +204,9 @@ func accessFlags(flags *pflag.FlagSet, prefix string) {
 	bind(flags, prefix+"origins", "stats.origins")
 	flags.Bool(prefix+"access-log", false, "log a line for each request")
 	bind(flags, prefix+"access-log", "stats.access_log")
+	flags.String(prefix+"rpc-upstream", "",
+		"URL of a gateway or node that is asked what JSON-RPC needs the chain's state for (default: such calls are refused)")
+	bind(flags, prefix+"rpc-upstream", "stats.rpc_upstream")
 }
 
 func upCommand(environ []string) *cobra.Command {

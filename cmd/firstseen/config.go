@@ -69,6 +69,7 @@ type ClientConfig struct {
 	Poll     time.Duration `koanf:"poll"`
 	Template string        `koanf:"template"`
 	Receipts string        `koanf:"receipts"` // auto, off
+	Raw      bool          `koanf:"raw"`      // send the node's own JSON as well
 	Backfill uint64        `koanf:"backfill"` // blocks
 	Drain    time.Duration `koanf:"drain"`
 
@@ -122,6 +123,8 @@ type StatsConfig struct {
 	Trusted   []string `koanf:"trusted"`
 	Origins   []string `koanf:"origins"` // whose pages may read answers and connect
 	AccessLog bool     `koanf:"access_log"`
+
+	RPCUpstream string `koanf:"rpc_upstream"` // URL, maybe with a key in it; empty: nobody is asked
 }
 
 // ImportConfig says where to import from. Both may hold a password.

@@ -48,6 +48,7 @@ func TestSecretsComeFromFilesAndAreNeverShown(t *testing.T) {
 		"FIRSTSEEN_DB_FILE=" + secret,
 		"REDIS_URL=redis://:hunter2@cache.example:6379/0",
 		"ETH_RPC_URL=https://node.example/v3/hunter2",
+		"FIRSTSEEN_STATS__RPC_UPSTREAM=https://gateway.example/hunter2",
 		"FIRSTSEEN_CLIENT__NODE=a=https://hunter2@node.example,https://b.example/hunter2?key=hunter2",
 	}, "config", "dump")
 	if code != exitOK {
@@ -106,6 +107,7 @@ func TestWrongInputIsOneLineThatNamesTheFix(t *testing.T) {
 		{"node is no URL", []string{"FIRSTSEEN_CLIENT__NODE=localhost"}, []string{"config", "validate"}, "use a URL such as"},
 		{"name", []string{"FIRSTSEEN_CLIENT__NAME=a b"}, []string{"config", "validate"}, "client.name"},
 		{"listen", []string{"FIRSTSEEN_SERVER__LISTEN=9999"}, []string{"config", "validate"}, "server.listen"},
+		{"upstream", []string{"FIRSTSEEN_STATS__RPC_UPSTREAM=node:8545"}, []string{"config", "validate"}, "stats.rpc_upstream"},
 		{"--use-mysql alone", nil, []string{"server", "--use-mysql"}, "--use-mysql needs --mysql-host"},
 		{"--use-redis alone", nil, []string{"server", "--use-redis", "--redis-host", "h"}, "--use-redis needs --redis-port"},
 	} {

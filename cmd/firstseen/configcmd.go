@@ -77,6 +77,9 @@ func dumpYAML(c Config) ([]byte, error) {
 	if c.Client.Reference != "" {
 		c.Client.Reference = redactNode(c.Client.Reference)
 	}
+	if c.Stats.RPCUpstream != "" {
+		c.Stats.RPCUpstream = redactNode(c.Stats.RPCUpstream)
+	}
 	if err := k.Load(structs.Provider(c, "koanf"), nil); err != nil {
 		return nil, fmt.Errorf("load configuration: %w", err)
 	}

@@ -232,6 +232,7 @@ func (p *parts) addStats(ctx context.Context, s *store.Store, board presence.Boa
 			Mode: statsapi.AccessMode(c.Access), Keys: s, Trusted: trusted, Rate: c.Rate, Burst: c.Burst, Log: c.AccessLog,
 		},
 		Origins: c.Origins,
+		RPC:     statsapi.RPCOptions{Upstream: c.RPCUpstream},
 		Live:    statsapi.LiveOptions{Feed: live},
 		Addr:    c.Listen, Store: s, Presence: reader, Checks: p.checks, Version: version,
 		Asker: &censusAsker{token: p.config.AdminToken, local: p.census, now: time.Now},
@@ -278,7 +279,7 @@ func (p *parts) addClient(servers []string) error {
 	}
 	opts := client.Options{
 		Name: c.Name, Reference: c.Reference, Node: c.NodeName, Pool: pool.Thresholds, Repair: pool.Repair, Nodes: c.Node, Servers: servers, Bare: c.Bare, Template: template, Poll: c.Poll,
-		Receipts: client.ReceiptsMode(c.Receipts), Backfill: c.Backfill, Drain: c.Drain,
+		Receipts: client.ReceiptsMode(c.Receipts), Raw: c.Raw, Backfill: c.Backfill, Drain: c.Drain,
 		Spool: c.Spool, Start: c.Start, StartOver: c.StartOver, ResumeHalted: c.ResumeHalted,
 		Log: p.component("client"), Registerer: p.registry,
 	}

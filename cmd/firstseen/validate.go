@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"net"
+	"net/url"
 	"os"
 	"regexp"
 	"strconv"
@@ -144,6 +145,11 @@ func (c Config) validateStats() error {
 		return usagef("stats.rate %v: use 0 to 1000000 requests a second", c.Stats.Rate)
 	case c.Stats.Burst < 0:
 		return usagef("stats.burst %d: use 0 or more", c.Stats.Burst)
+	}
+	if text := c.Stats.RPCUpstream; text != "" {
+		if u, err := url.Parse(text); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return usagef("stats.rpc_upstream: use a URL of http or https") // without it: it may hold a key
+		}
 	}
 	_, err := parseNetworks("stats.trusted", c.Stats.Trusted)
 	return err
