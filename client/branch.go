@@ -13,6 +13,8 @@ import (
 const (
 	near  = 16 // up to so many blocks behind, the follower reads from the head down, by hash
 	batch = 32 // beyond, so many heights at a time, from the oldest up, by number
+
+	rawBatch = 8 // the same where the node's JSON is kept, of which a block may have a megabyte or two
 )
 
 // missing returns the blocks up to a head that is near, oldest first: each the parent of the next, the first a child of a
@@ -35,7 +37,11 @@ func (f *follower) ahead(head schema.Header) uint64 {
 
 // portion is how many blocks are worth reading at a time: what the outbox does not take is read again.
 func (f *follower) portion() uint64 {
-	return uint64(min(batch, max(f.box.Free(), 1)))
+	most := batch
+	if f.o.Raw {
+		most = rawBatch
+	}
+	return uint64(min(most, max(f.box.Free(), 1)))
 }
 
 // join walks from the first of the blocks up its parents to one that is finished, and puts what it met in front. It

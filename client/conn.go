@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,6 +28,7 @@ var errSilent = fmt.Errorf("server silent for %s", wire.DeadAfter)
 type relayConn struct {
 	net.Conn
 	welcome wire.Welcome
+	raw     bool // raw parts are agreed on
 	dec     *netstring.Decoder
 	clock   *patience
 
@@ -84,6 +86,7 @@ func (c *relayConn) greet(h wire.Hello) error {
 	switch wire.Type(frame) {
 	case wire.TypeWelcome:
 		c.welcome, err = wire.ParseWelcome(frame)
+		c.raw = slices.Contains(h.Caps, wire.CapRaw) && slices.Contains(c.welcome.Caps, wire.CapRaw)
 		if err == nil {
 			err = c.SetWriteDeadline(time.Time{})
 		}

@@ -26,13 +26,14 @@ type drawing struct {
 	blocks map[string]*types.Header
 	names  map[common.Hash]string
 	txs    map[string][]map[string]any
+	more   map[string]map[string]any // members of a whole block that a node adds or gets wrong
 	head   string
 	final  string
 }
 
 func draw(t testing.TB) *drawing {
 	return &drawing{t: t, id: 7, blocks: map[string]*types.Header{}, names: map[common.Hash]string{},
-		txs: map[string][]map[string]any{}}
+		txs: map[string][]map[string]any{}, more: map[string]map[string]any{}}
 }
 
 // add draws a block. A parent that was not drawn is taken as unknown to everyone.
@@ -175,12 +176,16 @@ func (d *drawing) block(name string, args []json.RawMessage) any {
 	list := []any{}
 	for _, tx := range d.txs[name] {
 		if len(args) == 2 && string(args[1]) == "true" {
+			tx["blockHash"], tx["blockNumber"] = h.Hash(), hexutil.Uint64(h.Number.Uint64())
 			list = append(list, tx)
 		} else {
 			list = append(list, tx["hash"])
 		}
 	}
 	fields["transactions"] = list
+	if len(args) == 2 && string(args[1]) == "true" {
+		maps.Copy(fields, d.more[name])
+	}
 	return fields
 }
 
@@ -188,7 +193,8 @@ func (d *drawing) receipts(name string) []map[string]any {
 	out := []map[string]any{}
 	for _, tx := range d.txs[name] {
 		out = append(out, map[string]any{"blockHash": d.blocks[name].Hash(), "transactionHash": tx["hash"],
-			"transactionIndex": tx["transactionIndex"], "gasUsed": "0x5208", "status": "0x1"})
+			"transactionIndex": tx["transactionIndex"], "gasUsed": "0x5208", "status": "0x1", "from": tx["from"],
+			"blockNumber": hexutil.Uint64(d.blocks[name].Number.Uint64())})
 	}
 	return out
 }

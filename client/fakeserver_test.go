@@ -157,6 +157,7 @@ func (p *peer) note(frame []byte) string {
 	if err != nil {
 		p.server.t.Errorf("data: %v", err)
 	}
+	o.Raw = slices.Clone(o.Raw)
 	name := p.server.d.name(o.Hash)
 	p.server.mu.Lock()
 	defer p.server.mu.Unlock()

@@ -63,8 +63,14 @@ func decodeBlock(n asker, id uint64, method, which string, raw json.RawMessage) 
 	if err != nil {
 		return nil, nodepool.BadAnswer(n.Name(), method, fmt.Errorf("block %s: %w", which, err))
 	}
+	if _, ok := n.(keeping); ok {
+		b.Raw.Block = raw
+	}
 	return b, nil
 }
+
+// keeping is a node whose blocks keep the JSON that they came in.
+type keeping struct{ *nodepool.Node }
 
 // together is how many things a node is asked for in one request, where it takes several. A block of the main chain
 // is about half a megabyte of JSON, so that this stays well below what nodes and Options.MaxAnswer allow.
@@ -205,6 +211,9 @@ const receiptsWithin = 5 * time.Second
 func fillReceipts(ctx context.Context, n asker, b *chain.Block, mode ReceiptsMode) (reason string, err error) {
 	switch {
 	case len(b.Transactions) == 0:
+		if b.Raw.Block != nil && mode != ReceiptsOff {
+			b.Raw.Receipts = json.RawMessage("[]") // what any node would answer
+		}
 		return "", nil
 	case mode == ReceiptsOff:
 		return receiptsOff, nil
@@ -242,6 +251,9 @@ func wholeReceipts(ctx context.Context, n asker, b *chain.Block) ([]json.RawMess
 		return nil, receiptsMismatch
 	case list == nil:
 		return nil, receiptsMissing
+	}
+	if b.Raw.Block != nil {
+		b.Raw.Receipts = answer
 	}
 	return list, ""
 }

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
@@ -33,6 +34,7 @@ type prepared struct {
 	entry
 	poison  error
 	unknown string // why it goes without receipts; empty: it has them
+	rawless string // why it goes without raw JSON, or with less of it; empty: with all, or none is wanted
 }
 
 // prepare fetches receipts, renders and encodes, several blocks at a time.
@@ -67,9 +69,18 @@ func (f *follower) encode(ctx context.Context, n asker, head schema.Header, b *c
 	if b.Hash == head.Hash {
 		origin = schema.OriginHead
 	}
-	p.frame, p.poison = wire.AppendData(nil, schema.Observation{Chain: b.Chain, Header: b.HeaderRLP, Hash: b.Hash,
+	o := schema.Observation{Chain: b.Chain, Header: b.HeaderRLP, Hash: b.Hash,
 		Node: n.Name(), ObservedAt: at, ContentType: f.o.Template.ContentType(), Origin: origin,
-		Transactions: b.Transactions}, p.frame)
+		Transactions: b.Transactions}
+	if f.o.Raw {
+		o.Raw, p.rawless = f.pack(n.Trust(), b)
+	}
+	payload := p.frame
+	p.frame, p.poison = wire.AppendData(nil, o, payload)
+	if broken := (*wire.Error)(nil); o.Raw != nil && errors.As(p.poison, &broken) && broken.Code == wire.CodeSize {
+		o.Raw, p.rawless = nil, rawTooLarge
+		p.frame, p.poison = wire.AppendData(nil, o, payload)
+	}
 	return p, nil
 }
 
@@ -111,6 +122,7 @@ func (f *follower) finished(b *chain.Block, p prepared, gap *schema.Gap) {
 		f.board.gap(*gap)
 	}
 	f.withoutReceipts(b, p.unknown)
+	f.withoutRaw(b, p.rawless)
 	f.window.add(b.Hash)
 	f.next = b.Number + 1
 	f.hold = 0

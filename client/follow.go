@@ -51,6 +51,7 @@ type follower struct {
 	tagged  time.Time // when safe and finalized were asked for last
 	deep    int       // steps in a row that met a reorg too deep
 	unknown string    // why blocks go without receipts at present
+	rawless string    // why they go without raw JSON, or with less of it
 	started bool
 	halted  bool // for good
 	reading int  // portions of a backfill to read at once at present
@@ -121,7 +122,11 @@ func (f *follower) converge(ctx context.Context) error {
 	f.chain = f.nodes.Chain()
 	f.meet.name(f.chain)
 	f.board.answered(time.Now())
-	if err := f.begin(ctx, n, head); err != nil {
+	node := asker(n)
+	if f.o.Raw {
+		node = keeping{n}
+	}
+	if err := f.begin(ctx, node, head); err != nil {
 		if errors.Is(err, errNotYet) || errors.Is(err, errFull) || errors.Is(err, errAtHead) || errors.Is(err, errMoved) {
 			return err
 		}
@@ -130,9 +135,9 @@ func (f *follower) converge(ctx context.Context) error {
 	if f.halted {
 		return errHalted
 	}
-	err = f.approach(ctx, n, head)
+	err = f.approach(ctx, node, head)
 	if deep := (deepReorg{}); errors.As(err, &deep) {
-		if err = f.halt(ctx, n, head, deep); errors.Is(err, errHalted) || errors.Is(err, errFull) {
+		if err = f.halt(ctx, node, head, deep); errors.Is(err, errHalted) || errors.Is(err, errFull) {
 			return err
 		}
 	}

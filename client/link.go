@@ -170,6 +170,9 @@ func (l *link) open(ctx context.Context, avoid string) (*relayConn, error) {
 		return nil, err
 	}
 	hello := wire.Hello{Observer: l.o.Name, Chains: []uint64{chainID}, Caps: []string{}}
+	if l.o.Raw {
+		hello.Caps = append(hello.Caps, wire.CapRaw)
+	}
 	if l.o.Token != (keys.Token{}) {
 		hello.Token = l.o.Token.Reveal()
 	}

@@ -11,9 +11,9 @@ import (
 type collector struct {
 	client *Client
 
-	blocks, reorgs, receipts, frames, settled, refused, connections, fulls *prometheus.Desc
-	letters, gaps, halted, commits, commitTime, commitFailures             *prometheus.Desc
-	connected, waiting, waitingBytes, head                                 *prometheus.Desc
+	blocks, reorgs, receipts, raws, frames, settled, refused, connections, fulls *prometheus.Desc
+	letters, gaps, halted, commits, commitTime, commitFailures                   *prometheus.Desc
+	connected, waiting, waitingBytes, head                                       *prometheus.Desc
 }
 
 func newCollector(c *Client) *collector {
@@ -25,6 +25,7 @@ func newCollector(c *Client) *collector {
 		blocks:         desc("blocks_total", "Blocks taken from the chain, by whether they could be sent.", "outcome"),
 		reorgs:         desc("reorgs_total", "Branches that replaced blocks already taken."),
 		receipts:       desc("receipts_unknown_total", "Blocks sent without receipts, by reason.", "reason"),
+		raws:           desc("raw_left_off_total", "Blocks sent without raw JSON, or without its receipts, by reason.", "reason"),
 		frames:         desc("frames_sent_total", "Frames sent, those sent again included."),
 		settled:        desc("blocks_settled_total", "Blocks acked by a server.", "outcome"),
 		refused:        desc("blocks_refused_total", "Blocks that no server will take, by its code.", "code"),
@@ -45,7 +46,7 @@ func newCollector(c *Client) *collector {
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.blocks, c.reorgs, c.receipts, c.frames, c.settled, c.refused,
+	for _, d := range []*prometheus.Desc{c.blocks, c.reorgs, c.receipts, c.raws, c.frames, c.settled, c.refused,
 		c.connections, c.fulls, c.letters, c.gaps, c.halted, c.commits, c.commitTime, c.commitFailures, c.connected, c.waiting, c.waitingBytes, c.head} {
 		out <- d
 	}
@@ -69,6 +70,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	count(c.blocks, s.LeftOut, "left_out")
 	count(c.reorgs, s.Reorgs)
 	each(c.receipts, s.NoReceipts)
+	each(c.raws, s.NoRaw)
 	count(c.frames, s.Sent)
 	count(c.settled, s.First, "first")
 	count(c.settled, s.Duplicate, "duplicate")

@@ -58,6 +58,7 @@ type Options struct {
 	CallTimeout time.Duration // for one answer of a node, 10 s; a look at the latest head gets at most 3 s of it
 	MaxAnswer   int64         // bytes of one answer of a node, after decompression, 32 MiB
 	Receipts    ReceiptsMode  // ReceiptsAuto
+	Raw         bool          // send the node's own JSON of blocks and receipts as well, to servers that take it
 	Backfill    uint64        // most blocks to fetch after a pause, 10,000; older ones are reported as a gap
 
 	Spool     string // path of a file that keeps what is not delivered, and how far the observer got; empty: memory
@@ -141,17 +142,25 @@ func (o Options) Validate() error {
 	if o.Template == nil {
 		bad("no template")
 	}
-	if r := o.Receipts; r != "" && r != ReceiptsAuto && r != ReceiptsOff {
-		bad("receipts %q: want %s or %s", r, ReceiptsAuto, ReceiptsOff)
-	}
-	if !ValidStart(o.Start) {
-		bad("start %q: want %s, %s or a height", o.Start, StartTip, StartEarliest)
-	}
+	o.validateBlocks(bad)
 	if min(o.Drain, o.Recycle) < 0 || o.OutboxBytes < 0 ||
 		o.OutboxEntries < 0 {
 		bad("durations and sizes must not be negative")
 	}
 	return errors.Join(errs...)
+}
+
+// validateBlocks is the part of Validate about which blocks are sent, and what of them.
+func (o Options) validateBlocks(bad func(format string, args ...any)) {
+	if r := o.Receipts; r != "" && r != ReceiptsAuto && r != ReceiptsOff {
+		bad("receipts %q: want %s or %s", r, ReceiptsAuto, ReceiptsOff)
+	}
+	if o.Raw && o.Bare {
+		bad("raw JSON: it travels in relay mode only")
+	}
+	if !ValidStart(o.Start) {
+		bad("start %q: want %s, %s or a height", o.Start, StartTip, StartEarliest)
+	}
 }
 
 // ValidStart tells whether s can be Options.Start.

@@ -255,7 +255,8 @@ func (s *session) appendData(buf []byte) []byte {
 		if !ok {
 			break
 		}
-		size := len(e.frame)
+		frame := s.frame(e)
+		size := len(frame)
 		if size > s.conn.welcome.MaxFrame {
 			if len(s.unacked) > 0 {
 				break // the outbox gives up its oldest entry only
@@ -271,11 +272,23 @@ func (s *session) appendData(buf []byte) []byte {
 		s.cursor = e.seq
 		s.unacked = append(s.unacked, pending{e.seq, size, e.point})
 		s.bytes += size
-		buf = netstring.Append(buf, e.frame)
+		buf = netstring.Append(buf, frame)
 		sent++
 	}
 	s.tally.sentFrames(sent)
 	return buf
+}
+
+// frame is an entry as this server takes it: without its raw part where that was not agreed on, or does not fit.
+func (s *session) frame(e entry) []byte {
+	if s.conn.raw && len(e.frame) <= s.conn.welcome.MaxFrame {
+		return e.frame
+	}
+	frame, err := wire.WithoutRaw(e.frame)
+	if err != nil { // it was not made here; what the server says of it goes into the dead letters
+		return e.frame
+	}
+	return frame
 }
 
 // appendStatus appends a status when it is due. News wait a moment for the ack of the blocks before them: a head that

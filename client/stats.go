@@ -26,6 +26,7 @@ type Stats struct {
 	Reorgs       uint64            // branches that replaced blocks already taken
 	DeepestReorg uint64            // blocks that one of them replaced, at most
 	NoReceipts   map[string]uint64 // blocks sent without receipts, by reason
+	NoRaw        map[string]uint64 // blocks sent without raw JSON although Options.Raw wants it, or without its receipts, by reason
 
 	Server      string            // connected to; empty: to none
 	Connections uint64            // made
@@ -72,7 +73,7 @@ func (c *Client) Stats() Stats {
 		Behind: b.behind, Halted: b.halted,
 		Nodes: c.nodes.Views(), NodeFault: c.nodes.Failures(), Gaps: report.Gaps,
 		From: n.from, Observed: n.observed, LeftOut: n.leftOut, Last: n.last, Reorgs: n.reorgs, DeepestReorg: n.deepest,
-		NoReceipts: n.unknown, Server: n.connected, Connections: n.connects, Sent: n.sent, First: n.first,
+		NoReceipts: n.unknown, NoRaw: n.rawless, Server: n.connected, Connections: n.connects, Sent: n.sent, First: n.first,
 		Duplicate: n.duplicate, Refused: map[string]uint64{}, DeadLetters: c.outbox().Letters(),
 		OutboxFull: n.fulls, LastError: n.lastError,
 	}

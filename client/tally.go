@@ -24,6 +24,7 @@ type counts struct {
 	deepest   uint64 // finished heights that one reorg replaced
 	fulls     uint64 // times the outbox took no more
 	unknown   map[string]uint64
+	rawless   map[string]uint64
 	sent      uint64 // frames, resent ones too
 	first     uint64
 	duplicate uint64
@@ -37,7 +38,7 @@ type counts struct {
 }
 
 func newTally(now time.Time) *tally {
-	return &tally{counts: counts{unknown: map[string]uint64{}, refused: map[wire.Code]uint64{}, since: now}}
+	return &tally{counts: counts{unknown: map[string]uint64{}, rawless: map[string]uint64{}, refused: map[wire.Code]uint64{}, since: now}}
 }
 
 // do changes the counts under the lock.
@@ -52,7 +53,7 @@ func (t *tally) read() counts {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c := t.counts
-	c.unknown, c.refused = maps.Clone(c.unknown), maps.Clone(c.refused)
+	c.unknown, c.rawless, c.refused = maps.Clone(c.unknown), maps.Clone(c.rawless), maps.Clone(c.refused)
 	return c
 }
 
@@ -81,6 +82,13 @@ func (t *tally) receipts(unknown string) {
 	}
 }
 
+// raw counts a block that goes without raw JSON, or with less of it, for the reason given.
+func (t *tally) raw(less string) {
+	if less != "" {
+		t.do(func(c *counts) { c.rawless[less]++ })
+	}
+}
+
 func (t *tally) sentFrames(n int) { t.do(func(c *counts) { c.sent += uint64(n) }) }
 
 func (t *tally) acked(first, duplicate uint64) {
@@ -91,7 +99,7 @@ func (t *tally) refusedOne(code wire.Code) {
 	t.do(func(c *counts) {
 		// The code is the server's word: a label of a metric, so only those of the protocol are told apart.
 		switch code {
-		case wire.CodeMeta, wire.CodeHeader, wire.CodeData, wire.CodeSize:
+		case wire.CodeMeta, wire.CodeHeader, wire.CodeRaw, wire.CodeData, wire.CodeSize:
 		default:
 			code = "other"
 		}

@@ -30,4 +30,6 @@ var (
 type Block struct {
 	schema.Block
 	HeaderRLP []byte
+
+	Raw schema.RawBlock // what the node answered; for whoever fetches the block to keep, or not
 }
