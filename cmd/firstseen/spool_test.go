@@ -144,7 +144,8 @@ func TestBackfillBarAndLogDoNotMix(t *testing.T) {
 	var screen bytes.Buffer
 	log := logrus.New()
 	at := client.Stats{From: 1, Last: 500, Head: &schema.Head{Latest: schema.Point{Number: 2000}}}
-	b := &backfill{stats: func() client.Stats { return at }, log: log, out: &screen}
+	b := newBackfill(func() client.Stats { return at }, log)
+	b.out = &screen
 	log.SetOutput(b)
 	now := time.Unix(0, 0)
 	b.look(now)
