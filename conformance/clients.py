@@ -8,6 +8,7 @@ connection, but then its exit code must not be 0.
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import re
 import signal
@@ -39,6 +40,7 @@ class Rig:
         self._listener = listener
         self.blocks = blocks[1:]  # the store has block 0
         self._base = blocks[0]
+        self.caps: Sequence[str] = ()  # of the latest HELLO
         self.program = program()
 
     def accept(self, within: float = PATIENCE) -> Peer:
@@ -60,26 +62,33 @@ class Rig:
         said = parse_json(match[1])
         want(re.fullmatch(r"[A-Za-z0-9._-]{1,64}", str(said.get("observer"))), "HELLO without observer")
         want(self._base.chain in said.get("chains", []), f"HELLO without chain {self._base.chain}")
+        self.caps = said.get("caps") or []
         return peer
 
-    def greet(self, frames: int = 1024, size: int = 4 << 20) -> Peer:
+    def greet(self, frames: int = 1024, size: int = 4 << 20, *, raw: bool = False) -> Peer:
         """Return the next connection after HELLO and W."""
         peer = self.hello()
         welcome = {
             "server": "conformance", "session": "s", "window_frames": frames, "window_bytes": size,
-            "max_frame": 4 << 20, "ping_ms": 10000, "dead_ms": 25000, "caps": [],
+            "max_frame": 4 << 20, "ping_ms": 10000, "dead_ms": 25000, "caps": ["raw"] if raw else [],
             "chains": [{"chain": self._base.chain, "number": self._base.number, "hash": self._base.hash}],
         }  # fmt: skip
         peer.send(b"W" + json.dumps(welcome).encode())
         return peer
 
     def data(self, peer: Peer, block: Block | None = None) -> str:
-        """Take frames until a D, which is looked at, and return its block's hash."""
+        """Take frames until a D without a raw part, which is looked at, and return its block's hash."""
+        key, meta, _ = self.parts(peer, block)
+        want("raw" not in meta, "a raw part that was not agreed on")
+        return key
+
+    def parts(self, peer: Peer, block: Block | None = None) -> tuple[str, dict[str, object], bytes]:
+        """Take frames until a D, which is looked at, and return its block's hash, its JSON and what is behind that."""
         while (content := peer.expect("D"))[:1] in (b"S", b"O"):
             if content[:1] == b"S":
                 parse_json(content[1:])
         want(content[:1] == b"D", f"want D, got {shown(content)}")
-        text, found, _ = content[1:].partition(b"\n")
+        text, found, rest = content[1:].partition(b"\n")
         want(found, "D without a line feed")
         meta = parse_json(text)
         raw = bytes.fromhex(str(meta.get("header"))[2:])
@@ -91,7 +100,7 @@ class Rig:
             want(isinstance(meta.get(name), str), f"a D without {name}")
         if block is not None:
             want(got == block.hash, f"want block {block.number}, got {self.number(got)}")
-        return got
+        return got, meta, rest
 
     def number(self, key: str) -> str:
         """Return a block's number by its hash, for people."""
@@ -141,6 +150,7 @@ def checks(kind: Kind, command: str) -> list[Check]:
             "reconnect: after E retry": retry,
             "reconnect: with every cut of a frame": cuts,
             "drain: goes on elsewhere": move_on,
+            "raw: sent where both sides name the cap, left out where not": raw_parts,
             "acks: a mark beyond what was sent ends the link": partial(spoilt, b"4:A9 f,"),
             "acks: flags that do not fit the mark end the link": partial(spoilt, b"5:A1 ff,"),
             "framing: a bad length ends the link": partial(spoilt, b"04:A1 f,"),
@@ -374,6 +384,27 @@ def spoilt(frames: bytes, r: Rig) -> None:
     peer.close()
     peer = r.greet()
     r.data(peer, r.blocks[0])
+
+
+def raw_parts(r: Rig) -> None:
+    """A raw part holds what the node answered; a server that does not take it gets the same frames without."""
+    peer = r.greet(raw=True)
+    want("raw" in r.caps, "HELLO does not name the cap: start the observer with its flag for raw JSON")
+    payloads = []
+    for block in r.blocks:
+        _, meta, rest = r.parts(peer, block)
+        size = meta.pop("raw", 0)
+        want(isinstance(size, int) and 0 < size <= len(rest), f"raw is {size} of {len(rest)} bytes")
+        payloads.append((meta, rest[: -int(str(size))]))
+        raw = parse_json(gzip.decompress(rest[-int(str(size)) :]))
+        want(raw == {"block": block.json(), "receipts": []}, f"block {block.number} is not as its node showed it")
+    peer.close()
+    peer = r.greet()
+    for block, before in zip(r.blocks, payloads, strict=True):
+        _, meta, rest = r.parts(peer, block)
+        want((meta, rest) == before, f"without its raw part the frame of block {block.number} is another")
+    peer.send(b"A%d %s" % (len(r.blocks), b"f" * len(r.blocks)))
+    r.bye(peer)
 
 
 def unanswered(r: Rig) -> None:

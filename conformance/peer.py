@@ -174,10 +174,10 @@ _LIMITS = ("window_frames", "window_bytes", "max_frame", "ping_ms", "dead_ms")
 class Relay(Peer):
     """A client in relay mode."""
 
-    def __init__(self, sock: socket.socket, observer: str = "conformance-1", chains: tuple[int, ...] = (1,)) -> None:
+    def __init__(self, sock: socket.socket, observer: str = "conformance-1", caps: tuple[str, ...] = ()) -> None:
         super().__init__(sock)
         self.ledger = Ledger()
-        hello = json.dumps({"observer": observer, "chains": chains})
+        hello = json.dumps({"observer": observer, "chains": [1], "caps": caps})
         self.send(b"<!--firstseen/1 " + hello.encode() + b"-->")
         content = self.expect("W")
         want(content[:1] == b"W", f"want W first, got {shown(content)}")

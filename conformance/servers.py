@@ -40,6 +40,7 @@ def checks(command: str, beside: str) -> list[Check]:
         "hello: every variant that is refused": hellos,
         "data: what is refused, and how it is counted": refusals,
         "data: headers of every fork": headers,
+        "data: raw parts, good and bad": raw_parts,
         "control: frames that end the link": fatal_frames,
         "acks: cumulative, in order, after refusals too": cumulative,
         "acks: never before the commit": commit_first,
@@ -319,6 +320,35 @@ def dialogue(d: dict[str, Any], s: Server) -> None:
     peer.close()
     eventually(lambda: len(s.keys()) >= len(d["stored"]), "not everything was stored")
     want(s.keys() == d["stored"], f"stored {s.keys()}, want {d['stored']}")
+    want(raw_keys(s) == set(d.get("raws", [])), "raw parts beside other records than expected")
+
+
+def raw_keys(s: Server) -> set[str]:
+    """Return the keys of the records with a raw part."""
+    with s.sql() as db:
+        return {r[0] for r in db.execute("SELECT key FROM records JOIN raws ON record = id")}
+
+
+def raw_parts(s: Server) -> None:
+    """Each raw part of the vectors: what is stored, and what is refused."""
+    vectors = load("schema/testdata/raw.json")
+    relay = Relay(s.connect(), caps=("raw", "later"))
+    want(relay.welcome.get("caps") == ["raw"], "the cap raw is not taken")
+    # Those that only roots give away stand for what a server may take, and so come behind the good ones.
+    cases = sorted(vectors["bad"] + vectors["good"], key=lambda c: bool(c.get("roots")))
+    sent = [(c, bytes.fromhex(c["hex"])) for c in cases if c["hex"]]
+    relay.offer(*(Block(0).data(header=c["header"], hash=c["hash"], raw=len(part)) + part for c, part in sent))
+    expected: dict[str, bytes] = {}
+    for (case, part), got in zip(sent, relay.settle(), strict=True):
+        if case in vectors["good"]:
+            want(got in ("f", "d"), f"{case['name']}: {got}, want it stored")
+            expected.setdefault(case["hash"][2:], part)
+        elif not case.get("roots"):
+            want(got == "raw", f"{case['name']}: {got}, want N raw")
+    relay.bye()
+    with s.sql() as db:
+        stored = dict(db.execute("SELECT key, body FROM records JOIN raws ON record = id").fetchall())
+    want(expected.items() <= stored.items(), "a raw part is not stored as it came")
 
 
 def replay(s: Server, peer: Peer, step: dict[str, str], before: list[dict[str, str]]) -> Peer:
