@@ -12,19 +12,47 @@ import (
 
 // apply takes segments in, one after the other, until ctx ends or one cannot follow on what is stored.
 func (s *session) apply(ctx context.Context, jobs <-chan *job) error {
-	for j := range jobs {
+	look := time.NewTicker(s.opts.Sign)
+	defer look.Stop()
+	var next *job
+	for {
+		var ready <-chan struct{}
+		wanted := jobs
+		if next != nil {
+			ready, wanted = next.done, nil
+		}
 		select {
-		case <-j.done:
 		case <-ctx.Done():
-		}
-		if ctx.Err() != nil {
 			return ctx.Err()
-		}
-		if err := s.take(ctx, j); err != nil {
-			return err
+		case j, ok := <-wanted:
+			if !ok {
+				return ctx.Err()
+			}
+			next = j
+		case <-ready:
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err := s.take(ctx, next); err != nil {
+				return err
+			}
+			next = nil
+		case <-look.C:
+			if err := s.unmoved(ctx); err != nil {
+				return err
+			}
 		}
 	}
-	return ctx.Err()
+}
+
+// unmoved looks whether the place is still where this session left it: while nothing comes, nothing else would notice
+// that somebody moved it.
+func (s *session) unmoved(ctx context.Context) error {
+	place, err := s.opts.Store.ReplicaPlace(ctx)
+	if err != nil || (place == nil) == (s.stored == nil) && (place == nil || *place == *s.stored) {
+		return nil //nolint:nilerr // whoever applies next finds out what is wrong with the database
+	}
+	return store.ErrReplicaMoved
 }
 
 // take applies one segment, and tries again for as long as it is the database that does not take it.
