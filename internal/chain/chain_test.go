@@ -21,6 +21,12 @@ import (
 // mainnet returns the result of the first answer in a stored JSON-RPC batch.
 func mainnet(t testing.TB, name string) json.RawMessage {
 	t.Helper()
+	return mainnetAnswer(t, name, 0)
+}
+
+// mainnetAnswer returns the result of another one.
+func mainnetAnswer(t testing.TB, name string, n int) json.RawMessage {
+	t.Helper()
 	path := filepath.Join("..", "..", "..", "shared", "data", "mainnet", name)
 	file, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -33,7 +39,7 @@ func mainnet(t testing.TB, name string) json.RawMessage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return batch[0].Result
+	return batch[n].Result
 }
 
 // shanghai is a header with every field up to withdrawals.

@@ -9,6 +9,7 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/trie"
+	jsonv2 "github.com/go-json-experiment/json"
 
 	"github.com/firstseen/firstseen/schema"
 )
@@ -85,7 +86,7 @@ func (b *rawBlock) transactions() error {
 
 func (b *rawBlock) transaction(i int, text json.RawMessage) error {
 	var p place
-	if err := json.Unmarshal(text, &p); err != nil {
+	if err := jsonv2.Unmarshal(text, &p); err != nil {
 		return fmt.Errorf("%w: number %d: %w", ErrMalformed, i, err)
 	}
 	if !b.at(&p, i) || p.Hash == nil || p.From == nil {
@@ -181,7 +182,7 @@ func (r *rawReceipts) receipt(i int, text json.RawMessage) error {
 		return fmt.Errorf("more than %d transactions have", len(r.places))
 	}
 	var p place
-	if err := json.Unmarshal(text, &p); err != nil {
+	if err := jsonv2.Unmarshal(text, &p); err != nil {
 		return fmt.Errorf("number %d: %w", i, err)
 	}
 	tx := &r.places[i]
