@@ -43,6 +43,7 @@ type parts struct {
 	refusals func() []server.Refusal // likewise
 	reader   *presence.Reader        // of all servers' beats; nil until somebody needs it
 	redis    redis.UniversalClient   // nil until dialRedis
+	replica  statsapi.Replica        // nil: this process is no replica
 	hints    *feed.Hints             // nil: this process has nobody to tell of new events
 	opened   []io.Closer             // closed after the group has ended, last opened first
 }
@@ -234,6 +235,7 @@ func (p *parts) addStats(ctx context.Context, s *store.Store, board presence.Boa
 		Origins: c.Origins,
 		RPC:     statsapi.RPCOptions{Upstream: c.RPCUpstream},
 		Live:    statsapi.LiveOptions{Feed: live},
+		Replica: p.replica,
 		Addr:    c.Listen, Store: s, Presence: reader, Checks: p.checks, Version: version,
 		Asker: &censusAsker{token: p.config.AdminToken, local: p.census, now: time.Now},
 		Log:   p.component("stats"), Registerer: p.registry, Gatherer: p.registry,

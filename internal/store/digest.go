@@ -45,6 +45,25 @@ func (s *Store) Digests(ctx context.Context, ranges ...schema.HeightRange) (
 	return end, chains, digests, nil
 }
 
+// HeightBounds returns the lowest and the highest stored height of each chain, siblings included, by chain id.
+func (s *Store) HeightBounds(ctx context.Context) ([]schema.HeightRange, error) {
+	var chains []uint64
+	if err := s.db.WithContext(ctx).Model(&chainRow{}).Order("chain").Pluck("chain", &chains).Error; err != nil {
+		return nil, fmt.Errorf("read chains: %w", err)
+	}
+	out := make([]schema.HeightRange, len(chains))
+	for i, chain := range chains {
+		out[i].Chain = chain
+		for order, into := range map[string]*uint64{"number": &out[i].From, "number DESC": &out[i].To} {
+			query := s.db.WithContext(ctx).Model(&recordRow{}).Select("number").Where("chain = ?", chain).Order(order).Limit(1)
+			if err := query.Scan(into).Error; err != nil {
+				return nil, fmt.Errorf("read heights of chain %d: %w", chain, err)
+			}
+		}
+	}
+	return out, nil
+}
+
 // DigestCheck is what came of comparing a replica with digests of the writer's.
 type DigestCheck struct {
 	Equal  []schema.RangeDigest
