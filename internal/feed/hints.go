@@ -116,6 +116,13 @@ func (h *Hints) wake() {
 	h.wakeAll()
 }
 
+// Listen is for who reads the table without a Feed: news has an element whenever there may be rows that are new since it
+// was taken last. Call end when nobody reads it any more.
+func (h *Hints) Listen() (news <-chan struct{}, end func()) {
+	l := h.listen()
+	return l.wake, func() { h.forget(l) }
+}
+
 func (h *Hints) listen() *listener {
 	l := &listener{wake: make(chan struct{}, 1)}
 	h.mu.Lock()
