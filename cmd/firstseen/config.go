@@ -39,6 +39,7 @@ type Config struct {
 	Objects    string          `koanf:"objects"` // URL of the object store that replicas live from
 	Env        string          `koanf:"env"`     // first part of the keys in it
 	Kafka      KafkaConfig     `koanf:"kafka"`
+	Follow     FollowConfig    `koanf:"follow"`
 	Ship       ShipConfig      `koanf:"ship"`
 	Mock       bool            `koanf:"mock"`    // of up: a made-up chain instead of nodes
 	API        string          `koanf:"api"`     // URL of the stats API, for commands that ask it
@@ -160,6 +161,7 @@ func defaults() Config {
 		Gateway: GatewayConfig{Listen: "127.0.0.1:8545"},
 		Objects: "file:firstseen-objects",
 		Env:     "main",
+		Follow:  defaultFollow(),
 		Ship:    ShipConfig{Role: "primary", Poll: time.Second, Uploads: 32, Grace: 10 * time.Minute},
 	}
 }

@@ -31,7 +31,7 @@ func (c Config) problems() []error {
 	var all []error
 	for _, check := range []func() error{
 		c.validateLog, c.validateServices, c.validateNames, c.validateAddresses, c.validateNodes, c.validatePool, c.validateNumbers,
-		c.validateAdmin, c.validateSecurity, c.validateStats, c.validateObjects, c.validateKafka, c.validateShip,
+		c.validateAdmin, c.validateSecurity, c.validateStats, c.validateObjects, c.validateKafka, c.validateFollow, c.validateShip,
 	} {
 		if err := check(); err != nil {
 			all = append(all, err)
