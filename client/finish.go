@@ -34,7 +34,7 @@ type prepared struct {
 	entry
 	poison  error
 	unknown string // why it goes without receipts; empty: it has them
-	rawless string // why it goes without raw JSON, or with less of it; empty: with all, or none is wanted
+	rawless rawless
 }
 
 // prepare fetches receipts, renders and encodes, several blocks at a time.
@@ -73,12 +73,12 @@ func (f *follower) encode(ctx context.Context, n asker, head schema.Header, b *c
 		Node: n.Name(), ObservedAt: at, ContentType: f.o.Template.ContentType(), Origin: origin,
 		Transactions: b.Transactions}
 	if f.o.Raw {
-		o.Raw, p.rawless = f.pack(n.Trust(), b)
+		o.Raw, p.rawless = pack(n.Trust(), b)
 	}
 	payload := p.frame
 	p.frame, p.poison = wire.AppendData(nil, o, payload)
 	if broken := (*wire.Error)(nil); o.Raw != nil && errors.As(p.poison, &broken) && broken.Code == wire.CodeSize {
-		o.Raw, p.rawless = nil, rawTooLarge
+		o.Raw, p.rawless = nil, rawless{rawTooLarge, broken}
 		p.frame, p.poison = wire.AppendData(nil, o, payload)
 	}
 	return p, nil

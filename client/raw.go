@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/firstseen/firstseen/internal/chain"
+	"github.com/firstseen/firstseen/schema"
 )
 
 // Why a block goes without raw JSON, or with less of it; the label of a counter.
@@ -13,45 +14,53 @@ const (
 	rawReceipts   = "no_receipts" // the block's JSON goes, that of its receipts does not
 )
 
+// rawless is why a block goes without raw JSON, or with less of it; no reason: with all, or none is wanted.
+type rawless struct {
+	reason string
+	err    error // what was wrong, if something was
+}
+
 // pack makes the raw part of a block, nil if there is to be none. It is verified as the server does, because a block that
 // a server refuses for its raw part is lost. What the node answered is let go of.
-func (f *follower) pack(t chain.Trust, b *chain.Block) (raw []byte, less string) {
+func pack(t chain.Trust, b *chain.Block) (raw []byte, less rawless) {
 	kept := b.Raw
-	b.Raw.Block, b.Raw.Receipts = nil, nil
+	b.Raw = schema.RawBlock{}
 	err := t.VerifyRaw(b.Hash, kept)
 	if errors.Is(err, chain.ErrReceipts) {
-		f.log.WithError(err).WithField("number", b.Number).Debug("receipts are not sent as raw JSON")
+		less.err = err
 		kept.Receipts = nil
 		err = t.VerifyRaw(b.Hash, kept)
 	}
 	if err != nil {
-		f.log.WithError(err).WithField("number", b.Number).Debug("block is not sent as raw JSON")
-		return nil, rawUnverified
+		return nil, rawless{rawUnverified, err}
 	}
 	if kept.Receipts == nil {
-		less = rawReceipts
+		less.reason = rawReceipts
 	}
 	raw, err = chain.PackRaw(kept)
 	if err != nil {
-		return nil, rawTooLarge
+		return nil, rawless{rawTooLarge, err}
 	}
 	return raw, less
 }
 
 // withoutRaw counts a block that goes without raw JSON, or with less of it, and logs when that begins, changes or ends.
-func (f *follower) withoutRaw(b *chain.Block, why string) {
-	f.tally.raw(why)
-	if why == f.rawless {
+func (f *follower) withoutRaw(b *chain.Block, why rawless) {
+	f.tally.raw(why.reason)
+	if why.reason == f.rawless {
 		return
 	}
-	f.rawless = why
+	f.rawless = why.reason
 	log := f.log.WithField("number", b.Number)
-	switch why {
+	if why.err != nil {
+		log = log.WithError(why.err)
+	}
+	switch why.reason {
 	case "":
 		log.Info("raw JSON is complete again")
 	case rawReceipts:
 		log.Warn("raw JSON goes without receipts, which could not be had or are not the block's")
 	default:
-		log.WithField("reason", why).Warn("raw JSON is left off")
+		log.WithField("reason", why.reason).Warn("raw JSON is left off")
 	}
 }
