@@ -7,7 +7,6 @@ import (
 
 	"github.com/firstseen/firstseen/internal/ethrpc"
 	"github.com/firstseen/firstseen/internal/jsonrpc"
-	"github.com/firstseen/firstseen/schema"
 )
 
 // rpcPath is where JSON-RPC is answered over HTTP.
@@ -18,15 +17,18 @@ const rpcBody = 1 << 20
 
 // RPCOptions configure JSON-RPC, at /rpc and /v1/rpc.
 type RPCOptions struct {
-	Upstream string                     // URL of a gateway or node that is asked what blocks cannot answer; empty: nobody
-	Replica  func() schema.ReplicaState // for eth_syncing; nil: the store follows nothing
+	Upstream string // URL of a gateway or node that is asked what blocks cannot answer; empty: nobody
 }
 
 func newRPC(o Options) (*ethrpc.Service, error) {
-	return ethrpc.New(ethrpc.Options{
-		Store: o.Store, Version: o.Version, Replica: o.RPC.Replica, Upstream: o.RPC.Upstream,
-		UpstreamTimeout: o.RequestTimeout * 4 / 5, Log: o.Log, Registerer: o.Registerer,
-	})
+	rpc := ethrpc.Options{
+		Store: o.Store, Version: o.Version, Upstream: o.RPC.Upstream, UpstreamTimeout: o.RequestTimeout * 4 / 5,
+		Log: o.Log, Registerer: o.Registerer,
+	}
+	if o.Replica != nil {
+		rpc.Replica = o.Replica.State
+	}
+	return ethrpc.New(rpc)
 }
 
 // postRPC answers JSON-RPC over HTTP. As nodes do, it says 200 to whatever could be read as a request.

@@ -33,7 +33,12 @@ type shadow struct {
 
 func newShadow(t testing.TB, endpoints int) *shadow {
 	t.Helper()
-	net, err := devnet.New(devnet.Options{Endpoints: endpoints, Seed: 5})
+	return shadowOf(t, newWorld(t), devnet.Options{Endpoints: endpoints, Seed: 5})
+}
+
+func shadowOf(t testing.TB, w *world, o devnet.Options) *shadow {
+	t.Helper()
+	net, err := devnet.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +48,7 @@ func newShadow(t testing.TB, endpoints int) *shadow {
 		t.Fatal(err)
 	}
 	t.Cleanup(node.Close)
-	return &shadow{world: newWorld(t), net: net, node: node}
+	return &shadow{world: w, net: net, node: node}
 }
 
 func (s *shadow) ask(method string, args ...any) (raw json.RawMessage) {

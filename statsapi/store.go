@@ -149,6 +149,8 @@ type FeedReader interface {
 
 // RawReader reads blocks as their nodes showed them, for JSON-RPC.
 type RawReader interface {
+	// BranchKey returns the block of a height that is on its chain's branch; empty if there is none.
+	BranchKey(ctx context.Context, chain, number uint64) (schema.Key, error)
 	// Branch passes on the blocks on a chain's branch between two heights, both included, in order.
 	Branch(ctx context.Context, chain, from, to uint64, each func(schema.BranchHeader) error) error
 	// Raws returns blocks as schema.RawBlock packed; those of which no observer sent it are left out.

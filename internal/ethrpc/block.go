@@ -15,16 +15,22 @@ import (
 // would cost as much as all the rest.
 var asSent = jsontext.AllowDuplicateNames(true)
 
-// block is a block as its node showed it, with the places of its parts. It never changes.
+// block is a block as its node showed it. It never changes; its parts are found when they are first asked for.
 type block struct {
-	text     []byte   // the block with full transactions
-	txs      [][]byte // parts of text
-	from, to int      // where the list of transactions lies in text
-	uncles   int
-	receipts [][]byte // nil if nobody sent them
+	text []byte // the block with full transactions
+	size int    // of all that was unpacked
 
-	brief func() ([]byte, error) // the block with the hashes of its transactions
-	logs  func() ([]log, error)
+	parts    func() (*parts, error)
+	receipts func() ([][]byte, error) // errNoReceipts where nobody sent them
+	brief    func() ([]byte, error)   // the block with the hashes of its transactions
+	logs     func() ([]log, error)
+}
+
+// parts are the places of a block's parts in its text.
+type parts struct {
+	txs      [][]byte
+	from, to int // where the list of transactions lies
+	uncles   int
 }
 
 // open unpacks a stored block.
@@ -33,48 +39,49 @@ func open(packed []byte) (*block, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &block{text: raw.Block}
-	if err := jsonrpc.Read(b.text, b.read, asSent); err != nil {
-		return nil, fmt.Errorf("stored block: %w", err)
-	}
-	if raw.Receipts != nil {
-		if b.receipts, err = elements(raw.Receipts); err != nil {
-			return nil, fmt.Errorf("stored receipts: %w", err)
+	b := &block{text: raw.Block, size: len(raw.Block) + len(raw.Receipts)}
+	b.parts = sync.OnceValues(func() (*parts, error) {
+		p := new(parts)
+		if err := jsonrpc.Read(b.text, p.read, asSent); err != nil {
+			return nil, fmt.Errorf("stored block: %w", err)
 		}
-		if len(b.receipts) != len(b.txs) {
-			return nil, fmt.Errorf("stored block: %d receipts for %d transactions", len(b.receipts), len(b.txs))
+		return p, nil
+	})
+	b.receipts = sync.OnceValues(func() ([][]byte, error) {
+		if raw.Receipts == nil {
+			return nil, errNoReceipts
 		}
-	}
+		return elements(raw.Receipts)
+	})
 	b.brief = sync.OnceValues(b.shorten)
-	b.logs = sync.OnceValues(b.readLogs)
+	b.logs = sync.OnceValues(func() ([]log, error) {
+		if raw.Receipts == nil {
+			return nil, errNoReceipts
+		}
+		return logsIn(raw.Receipts)
+	})
 	return b, nil
 }
 
-// read finds the parts of the block.
-func (b *block) read(r *jsonrpc.Reader) error {
+// read finds the parts of a block.
+func (p *parts) read(r *jsonrpc.Reader) error {
 	if r.Kind() != '{' {
 		return errors.New("not an object")
 	}
 	return r.Members(func(name []byte) error {
-		switch string(name) {
-		case "transactions":
-			raw, at, err := r.Value()
-			if err != nil {
-				return err
-			}
-			b.from, b.to = at, at+len(raw)
-			b.txs, err = elements(raw)
-			return err
-		case "uncles":
-			raw, _, err := r.Value()
-			if err != nil {
-				return err
-			}
-			uncles, err := elements(raw)
-			b.uncles = len(uncles)
+		raw, at, err := r.Value()
+		if err != nil {
 			return err
 		}
-		_, _, err := r.Value()
+		switch string(name) {
+		case "transactions":
+			p.from, p.to = at, at+len(raw)
+			p.txs, err = elements(raw)
+		case "uncles":
+			var uncles [][]byte
+			uncles, err = elements(raw)
+			p.uncles = len(uncles)
+		}
 		return err
 	})
 }
@@ -121,12 +128,13 @@ func member(object []byte, name string) (value []byte, err error) {
 
 // shorten puts the hashes of the transactions in their places; everything else stays as it is.
 func (b *block) shorten() ([]byte, error) {
-	if b.to == 0 {
-		return b.text, nil // a block without such a list
+	p, err := b.parts()
+	if err != nil || p.to == 0 { // a block without such a list
+		return b.text, err
 	}
-	out := make([]byte, 0, len(b.text)-(b.to-b.from)+70*len(b.txs)+2)
-	out = append(append(out, b.text[:b.from]...), '[')
-	for i, tx := range b.txs {
+	out := make([]byte, 0, len(b.text)-(p.to-p.from)+70*len(p.txs)+2)
+	out = append(append(out, b.text[:p.from]...), '[')
+	for i, tx := range p.txs {
 		hash, err := member(tx, "hash")
 		if err != nil || hash == nil {
 			return nil, fmt.Errorf("stored transaction %d has no hash: %w", i, err)
@@ -136,14 +144,8 @@ func (b *block) shorten() ([]byte, error) {
 		}
 		out = append(out, hash...)
 	}
-	return append(append(out, ']'), b.text[b.to:]...), nil
+	return append(append(out, ']'), b.text[p.to:]...), nil
 }
 
-// weight is how many bytes the block takes at most: what is found in it lazily takes less than half of its text.
-func (b *block) weight() int64 {
-	size := len(b.text)
-	for _, r := range b.receipts {
-		size += len(r) + 24
-	}
-	return int64(size+24*len(b.txs)) * 2
-}
+// weight is how many bytes the block takes at most: what is found in it later takes less than what it is found in.
+func (b *block) weight() int64 { return 2 * int64(b.size) }

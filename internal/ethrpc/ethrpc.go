@@ -22,8 +22,8 @@ type Store interface {
 	Chains(ctx context.Context) ([]schema.ChainState, error)
 	// RecordsByKey returns the records of that key on the given chains.
 	RecordsByKey(ctx context.Context, key schema.Key, chains []uint64) ([]schema.Record, error)
-	// BlocksAt returns all blocks of one height.
-	BlocksAt(ctx context.Context, chain, number uint64) ([]schema.Record, error)
+	// BranchKey returns the block of a height that is on its chain's branch; empty if there is none.
+	BranchKey(ctx context.Context, chain, number uint64) (schema.Key, error)
 	// PlacesOf returns a transaction in each block that holds it.
 	PlacesOf(ctx context.Context, transaction schema.Hash) ([]schema.PlacedTransaction, error)
 	// Branch passes on the blocks on a chain's branch between two heights, both included, in order.
@@ -59,6 +59,7 @@ type Service struct {
 	methods  map[string]method
 	heads    *heads
 	blocks   *blocks
+	finals   *finals
 	scans    chan struct{} // an element for each long search under way; further ones wait
 	upstream *upstream     // nil: nobody is asked
 	metrics  *metrics
@@ -82,7 +83,7 @@ func New(o Options) (*Service, error) {
 	o.MaxRange = cmp.Or(o.MaxRange, 10_000)
 	o.MaxLogs = cmp.Or(o.MaxLogs, 10_000)
 	o.Log = quiet.Log(o.Log)
-	s := &Service{o: o, log: o.Log, methods: methods(), heads: &heads{store: o.Store}, scans: make(chan struct{}, atOnce/2)}
+	s := &Service{o: o, log: o.Log, methods: methods(), heads: &heads{store: o.Store}, finals: newFinals(), scans: make(chan struct{}, atOnce/2)}
 	var err error
 	if s.metrics, err = newMetrics(o.Registerer); err != nil {
 		return nil, fmt.Errorf("ethrpc: register metrics: %w", err)
@@ -119,7 +120,9 @@ func (s *Service) View(ctx context.Context, named *uint64) *View {
 		v.problem = s.explain(ctx, "View", err)
 		return v
 	}
-	v.chain, v.problem = pick(states, named)
+	if v.chain, v.problem = pick(states, named); v.chain != nil {
+		s.finals.saw(v.chain)
+	}
 	return v
 }
 

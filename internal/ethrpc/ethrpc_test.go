@@ -73,8 +73,8 @@ func TestOnlyTheTransactionsDifferInTheShortForm(t *testing.T) {
 	}
 	short, err := b.brief()
 	want := `{"extra" : 1.0, "transactions": ["0xaa","0xbb"],"uncles":["0x1"],"size" : "0x00"}`
-	if strings.TrimSpace(string(short)) != want || err != nil || b.uncles != 1 || len(b.txs) != 2 {
-		t.Errorf("%s %v %+v", short, err, b)
+	if p, _ := b.parts(); strings.TrimSpace(string(short)) != want || err != nil || p.uncles != 1 || len(p.txs) != 2 {
+		t.Errorf("%s %v %+v", short, err, p)
 	}
 	if _, err := b.logs(); err != errNoReceipts {
 		t.Error(err)
@@ -351,5 +351,27 @@ func TestUpstreamIsAskedOnlyWhatCannotBeAnsweredHere(t *testing.T) {
 		if _, err := New(Options{Store: f.store, Upstream: bad}); err == nil {
 			t.Errorf("upstream %q is taken", bad)
 		}
+	}
+}
+
+func TestFinalizedHeightsAreRememberedUntilTheStoreIsTakenBack(t *testing.T) {
+	t.Parallel()
+	f := newFinals()
+	final := func(n uint64) { f.saw(&schema.ChainState{Chain: 5, Finalized: &n}) }
+	f.saw(&schema.ChainState{Chain: 5})
+	f.add(height{5, 0}, "zero")
+	final(10)
+	f.add(height{5, 10}, "ten")
+	f.add(height{5, 11}, "eleven")
+	f.add(height{7, 1}, "another chain's")
+	final(12)
+	for at, want := range map[height]schema.Key{{5, 0}: "", {5, 10}: "ten", {5, 11}: "", {7, 1}: ""} {
+		if got := f.find(at); got != want {
+			t.Errorf("%v: %q, want %q", at, got, want)
+		}
+	}
+	final(9)
+	if got := f.find(height{5, 10}); got != "" {
+		t.Errorf("after the store was taken back: %q", got)
 	}
 }

@@ -29,16 +29,16 @@ func (v *View) onBranch(ctx context.Context, n rpc.BlockNumber) (*schema.Key, er
 			return &key, nil
 		}
 	}
-	found, err := v.s.o.Store.BlocksAt(ctx, v.chain.Chain, number)
-	if err != nil {
+	at := height{v.chain.Chain, number}
+	if key := v.s.finals.find(at); key != "" {
+		return &key, nil
+	}
+	key, err := v.s.o.Store.BranchKey(ctx, at.chain, number)
+	if err != nil || key == "" {
 		return nil, err
 	}
-	for _, r := range found {
-		if r.Status.OnBranch() {
-			return &r.Key, nil
-		}
-	}
-	return nil, nil
+	v.s.finals.add(at, key)
+	return &key, nil
 }
 
 // height resolves a tag. What is asked for is a block, or what else an error is to name.

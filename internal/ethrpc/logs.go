@@ -22,32 +22,34 @@ type log struct {
 	topics  []common.Hash
 }
 
-// readLogs finds the logs in a block's receipts.
-func (b *block) readLogs() ([]log, error) {
-	receipts, err := b.kept()
-	if err != nil {
-		return nil, err
-	}
+// logsIn finds the logs in a block's receipts, in one pass: most of what is there is none of them.
+func logsIn(receipts []byte) ([]log, error) {
 	var out []log
-	for i, receipt := range receipts {
-		array, err := member(receipt, "logs")
-		if err != nil || array == nil {
-			return nil, fmt.Errorf("stored receipt %d has no logs: %w", i, err)
-		}
-		texts, err := elements(array)
-		if err != nil {
-			return nil, fmt.Errorf("stored receipt %d: %w", i, err)
-		}
-		for _, text := range texts {
-			var l struct {
-				Address common.Address
-				Topics  []common.Hash
-			}
-			if err := json.Unmarshal(text, &l); err != nil {
-				return nil, fmt.Errorf("stored log of receipt %d: %w", i, err)
-			}
-			out = append(out, log{text, l.Address, l.Topics})
-		}
+	err := jsonrpc.Read(receipts, func(r *jsonrpc.Reader) error {
+		return r.Elements(func(int) error {
+			return r.Members(func(name []byte) error {
+				if string(name) != "logs" {
+					_, _, err := r.Value()
+					return err
+				}
+				return r.Elements(func(int) error {
+					text, _, err := r.Value()
+					if err != nil {
+						return err
+					}
+					var l struct {
+						Address common.Address
+						Topics  []common.Hash
+					}
+					err = json.Unmarshal(text, &l)
+					out = append(out, log{text, l.Address, l.Topics})
+					return err
+				})
+			})
+		})
+	}, asSent)
+	if err != nil {
+		return nil, fmt.Errorf("stored receipts: %w", err)
 	}
 	return out, nil
 }
@@ -304,7 +306,7 @@ func (v *View) open(ctx context.Context, keys []schema.Key, each func(*block) er
 		}
 		return each(b)
 	}
-	at := make([]*block, len(keys))
+	at, errs := make([]*block, len(keys)), make([]error, len(keys))
 	var missing []schema.Key
 	for i, key := range keys {
 		if at[i] = v.s.blocks.cached(blockID{v.chain.Chain, key}); at[i] == nil {
@@ -315,15 +317,22 @@ func (v *View) open(ctx context.Context, keys []schema.Key, each func(*block) er
 	if err != nil {
 		return err
 	}
-	for i, key := range keys {
+	spread(len(keys), func(i int) {
 		if at[i] == nil {
-			packed := raws[key]
+			packed := raws[keys[i]]
 			if packed == nil {
-				return errNotKept
+				errs[i] = errNotKept
+				return
 			}
-			if at[i], err = open(packed); err != nil {
-				return err
+			if at[i], errs[i] = open(packed); errs[i] != nil {
+				return
 			}
+		}
+		_, errs[i] = at[i].logs()
+	})
+	for i := range keys {
+		if errs[i] != nil {
+			return errs[i]
 		}
 		if err := each(at[i]); err != nil {
 			return err

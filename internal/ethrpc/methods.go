@@ -2,6 +2,7 @@ package ethrpc
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 
 	"github.com/firstseen/firstseen/internal/jsonrpc"
@@ -47,8 +48,8 @@ func methods() map[string]method {
 		"eth_getTransactionByBlockHashAndIndex":   {2, 2, true, of(hash, transactionAt)},
 		"eth_getBlockReceipts":                    {1, 1, true, of((*View).byEither, allReceipts)},
 
-		"eth_getTransactionByHash":  {1, 1, true, placed(func(b *block) ([][]byte, error) { return b.txs, nil })},
-		"eth_getTransactionReceipt": {1, 1, true, placed((*block).kept)},
+		"eth_getTransactionByHash":  {1, 1, true, placed((*block).transactions)},
+		"eth_getTransactionReceipt": {1, 1, true, placed(func(b *block) ([][]byte, error) { return b.receipts() })},
 		"eth_getLogs":               {1, 1, true, getLogs},
 	}
 }
@@ -120,27 +121,37 @@ func whole(params [][]byte) (part, error) {
 }
 
 func transactionCount([][]byte) (part, error) {
-	return func(b *block) ([]byte, error) { return quantity(uint64(len(b.txs))), nil }, nil
+	return func(b *block) ([]byte, error) {
+		txs, err := b.transactions()
+		return quantity(uint64(len(txs))), err
+	}, nil
 }
 
 func uncleCount([][]byte) (part, error) {
-	return func(b *block) ([]byte, error) { return quantity(uint64(b.uncles)), nil }, nil
+	return func(b *block) ([]byte, error) {
+		p, err := b.parts()
+		if err != nil {
+			return nil, err
+		}
+		return quantity(uint64(p.uncles)), nil
+	}, nil
 }
 
 func transactionAt(params [][]byte) (part, error) {
 	i, err := readIndex(params, 1)
 	return func(b *block) ([]byte, error) {
-		if i >= uint64(len(b.txs)) {
-			return null, nil
+		txs, err := b.transactions()
+		if i >= uint64(len(txs)) {
+			return null, err
 		}
-		return b.txs[i], nil
+		return txs[i], nil
 	}, err
 }
 
 func allReceipts([][]byte) (part, error) {
 	return func(b *block) ([]byte, error) {
-		kept, err := b.kept()
-		return join(kept), err
+		all, err := b.receipts()
+		return join(all), err
 	}, nil
 }
 
@@ -160,12 +171,12 @@ func join(values [][]byte) []byte {
 	return append(dst, ']')
 }
 
-// kept returns the receipts, or that there are none.
-func (b *block) kept() ([][]byte, error) {
-	if b.receipts == nil {
-		return nil, errNoReceipts
+func (b *block) transactions() ([][]byte, error) {
+	p, err := b.parts()
+	if err != nil {
+		return nil, err
 	}
-	return b.receipts, nil
+	return p.txs, nil
 }
 
 // placed makes a method about a transaction that is on the branch: a node knows no other. List is what to take the one of
@@ -189,7 +200,10 @@ func placed(list func(*block) ([][]byte, error)) func(context.Context, *View, []
 				return nil, err
 			}
 			all, err := list(b)
-			if err != nil || int(p.Index) >= len(all) {
+			if err == nil && int(p.Index) >= len(all) {
+				err = fmt.Errorf("block %s has %d transactions or receipts, but %s is number %d", p.Block, len(all), hash, p.Index)
+			}
+			if err != nil {
 				return nil, err
 			}
 			return all[p.Index], nil

@@ -2,6 +2,8 @@ package ethrpc
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 
@@ -61,15 +63,25 @@ func Reply(
 // spread calls each with 0 to n-1, some at once.
 func spread(n int, each func(i int)) {
 	var (
-		wg   sync.WaitGroup
-		next atomic.Int64
+		wg       sync.WaitGroup
+		next     atomic.Int64
+		panicked atomic.Pointer[string]
 	)
 	for range min(atOnce, n) {
 		wg.Go(func() {
+			defer func() { // whoever calls spread knows what to do about it
+				if p := recover(); p != nil {
+					text := fmt.Sprintf("%v\n%s", p, debug.Stack())
+					panicked.Store(&text)
+				}
+			}()
 			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
 				each(int(i))
 			}
 		})
 	}
 	wg.Wait()
+	if text := panicked.Load(); text != nil {
+		panic(*text)
+	}
 }

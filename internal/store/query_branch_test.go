@@ -34,6 +34,16 @@ func TestBranchIsPassedOnInOrderWithHeaders(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" || err != nil {
 			t.Errorf("%v %s", err, diff)
 		}
+		for number, name := range map[uint64]string{3: "a3", 5: "b5", 7: "b7"} {
+			if key, err := d.s.BranchKey(t.Context(), testChain, number); key != named(name).Key() || err != nil {
+				t.Errorf("block %d on the branch: %s %v", number, key, err)
+			}
+		}
+		for _, number := range []uint64{0, 8} {
+			if key, err := d.s.BranchKey(t.Context(), testChain, number); key != "" || err != nil {
+				t.Errorf("block %d on the branch: %s %v", number, key, err)
+			}
+		}
 		stop := errors.New("stop")
 		if err := d.s.Branch(t.Context(), testChain, 1, 6, func(schema.BranchHeader) error { return stop }); !errors.Is(err, stop) {
 			t.Error(err)
