@@ -108,12 +108,40 @@ func (d *drawn) place(o object, i int) {
 func signed(t testing.TB, key *ecdsa.PrivateKey, i int) *types.Transaction {
 	t.Helper()
 	to := common.Address{byte(i), 1}
+	if i%5 > 2 {
+		return later(t, i)
+	}
 	tx, err := types.SignNewTx(key, types.LatestSignerForChainID(big.NewInt(1)), []types.TxData{
 		&types.LegacyTx{Nonce: uint64(i), To: &to, Gas: 21000, GasPrice: big.NewInt(9), Value: big.NewInt(1)},
 		&types.AccessListTx{ChainID: big.NewInt(1), Nonce: uint64(i), Gas: 21000, GasPrice: big.NewInt(9), Data: []byte("<&>"),
 			AccessList: types.AccessList{{Address: to, StorageKeys: []common.Hash{{1}}}}},
 		&types.DynamicFeeTx{ChainID: big.NewInt(1), Nonce: uint64(i), To: &to, Gas: 21000, GasFeeCap: big.NewInt(9), GasTipCap: big.NewInt(1)},
-	}[i%3])
+	}[i%5])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tx
+}
+
+// later is a blob or a set-code transaction, whose signatures are made up.
+func later(t testing.TB, i int) *types.Transaction {
+	t.Helper()
+	hash, to := "0x01"+strings.Repeat("ab", 31), "0x"+strings.Repeat("34", 20)
+	o := object{"chainId": "0x1", "nonce": hexutil.Uint64(i), "to": to, "gas": "0x5208", "maxPriorityFeePerGas": "0x0",
+		"maxFeePerGas": "0x9", "value": "0xde0b6b3a7640000", "input": "0x00ff", "yParity": "0x1", "v": "0x1",
+		"r": "0x" + strings.Repeat("12", 32), "s": "0x3",
+		"accessList": []object{{"address": to, "storageKeys": []string{}}, {"address": to, "storageKeys": []string{hash, hash}}}}
+	if o["type"] = "0x3"; i%5 == 4 {
+		o["type"], o["authorizationList"] = "0x4", []object{
+			{"chainId": "0x0", "address": to, "nonce": "0x7", "yParity": "0x0", "r": "0x1", "s": "0x" + strings.Repeat("13", 32)}}
+	} else {
+		o["maxFeePerBlobGas"], o["blobVersionedHashes"] = "0x1", []string{hash, hash}
+	}
+	text, err := json.Marshal(o)
+	tx := new(types.Transaction)
+	if err == nil {
+		err = tx.UnmarshalJSON(text)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

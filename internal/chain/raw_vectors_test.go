@@ -83,9 +83,11 @@ func writeRawVectors(t *testing.T, path string) {
 		file.Good = append(file.Good, rawVector{Name: name, Hash: d.hash, Header: d.header, Hex: hex.EncodeToString(packed),
 			Block: string(b.Block), Receipts: string(b.Receipts)})
 	}
-	full, empty, bare := draw(t, 3), draw(t, 0), draw(t, 1)
-	bare.receipts = nil
-	for name, d := range map[string]*drawn{"three transactions": full, "no transactions": empty, "no receipts": bare} {
+	full, empty, bare, many := draw(t, 5), draw(t, 0), draw(t, 1), draw(t, 130)
+	bare.receipts, many.receipts = nil, nil
+	unknown := draw(t, 2)
+	unknown.tx(1)["type"], unknown.receipt(1)["type"], unknown.tx(1)["later"] = "0x7f", "0x7f", "0x1"
+	for name, d := range map[string]*drawn{"a type of transaction that is not known": unknown, "every type of transaction": full, "no transactions": empty, "no receipts": bare, "130 transactions": many} {
 		b := d.raw(t)
 		packed, err := PackRaw(b)
 		if err != nil {

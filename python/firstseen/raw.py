@@ -1,8 +1,7 @@
 """The raw part of an observation: a block as its node showed it, with its receipts (docs/WIRE.md, "The raw part").
 
-What is proved of one: it opens within bounds, its header hashes to the block's hash, and transactions, receipts and
-logs name the block and their own places in it. What this implementation leaves out, and the Go one does: to encode and
-hash transactions again, and to compute the roots over transactions, withdrawals and receipts.
+What is proved of one: it opens within bounds, its header hashes to the block's hash, transactions, withdrawals and
+receipts are those under the header's roots, and each of them names the block and its own place in it.
 """
 
 from __future__ import annotations
@@ -10,14 +9,15 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from firstseen import fields, header
+from firstseen import fields, header, roots
 
 MAX_RAW: Final = 32 << 20  # bytes after decompression
 _MAX_NAMES: Final = 512
 _MAX_DEPTH: Final = 64
+_MAX_WITHDRAWALS: Final = 1 << 12
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _decoder: Final = json.JSONDecoder()
 
@@ -63,31 +63,80 @@ def verify(block_hash: str, block: Mapping[str, Any], receipts: list[Any] | None
     _check_names([block, receipts], {}, 0)
     try:
         head = header.decode(header.encode(block))
-    except header.HeaderError as e:
+        if not head.hash == _lower(block.get("hash")) == block_hash:
+            raise RawError(f"the header hashes to {head.hash}")
+        transactions = _transactions(block, head)
+        known = _check_roots(block, transactions)
+        if receipts is not None:
+            _check_receipts(block, head, transactions, receipts, known)
+    except (header.HeaderError, roots.MalformedError) as e:
         raise RawError(str(e)) from None
-    if not head.hash == _lower(block.get("hash")) == block_hash:
-        raise RawError(f"the header hashes to {head.hash}")
+
+
+def _transactions(block: Mapping[str, Any], head: header.Header) -> list[dict[str, Any]]:
     transactions = block.get("transactions")
     if not isinstance(transactions, list):
         raise RawError("transactions are not a list")
     for i, t in enumerate(transactions):
         if not _placed(t, head, i) or not isinstance(t.get("hash"), str) or not isinstance(t.get("from"), str):
             raise RawError(f"transaction {i} is of another block or place, or lacks hash or sender")
-    if receipts is None:
-        return
+    return transactions
+
+
+def _check_roots(block: Mapping[str, Any], transactions: Sequence[Mapping[str, Any]]) -> bool:
+    """Compare what the block's lists hash to; false if there are transactions of types that are not known."""
+    withdrawals = block.get("withdrawals") or []
+    if not isinstance(withdrawals, list) or len(withdrawals) > _MAX_WITHDRAWALS:
+        raise RawError("withdrawals are no list, or too many")
+    if roots.root([roots.withdrawal(w) for w in withdrawals]) != _lower(block.get("withdrawalsRoot") or roots.EMPTY):
+        raise RawError("withdrawals: not those of the header")
+    if bool(block.get("uncles")) == (_lower(block["sha3Uncles"]) == roots.NO_UNCLES):
+        raise RawError("uncles: not those of the header")
+    encoded = []
+    for i, t in enumerate(transactions):
+        try:
+            encoded.append(roots.transaction(t))
+        except roots.UnknownTypeError:
+            return False
+        if "0x" + header.keccak256(encoded[-1]).hex() != _lower(t["hash"]):
+            raise RawError(f"transaction {i} is not {t['hash']}")
+    if roots.root(encoded) != _lower(block["transactionsRoot"]):
+        raise RawError("transactions: not those of the header")
+    return True
+
+
+def _check_receipts(
+    block: Mapping[str, Any], head: header.Header, transactions: Sequence[Mapping[str, Any]], receipts: list[Any],
+    known: bool,
+) -> None:  # fmt: skip
     if len(receipts) != len(transactions):
         raise RawError(f"{len(receipts)} receipts for {len(transactions)} transactions")
-    logs = 0
+    logs = gas = 0
     for i, (r, t) in enumerate(zip(receipts, transactions, strict=True)):
-        same = _placed(r, head, i) and _lower(r.get("transactionHash")) == _lower(t["hash"])
-        if not same or _lower(r.get("from")) != _lower(t["from"]) or not isinstance(r.get("logs"), list):
-            raise RawError(f"receipt {i} is of another block, transaction, place or sender, or has no logs")
-        for entry in r["logs"]:
-            if not _placed(entry, head, i) or _lower(entry.get("transactionHash")) != _lower(t["hash"]):
-                raise RawError(f"receipt {i}: a log is of another block, transaction or place")
-            if _number(entry.get("logIndex")) != logs or entry.get("removed"):
-                raise RawError(f"receipt {i}: a log has another index, or is removed")
-            logs += 1
+        if not _placed(r, head, i) or _lower(r.get("transactionHash")) != _lower(t["hash"]):
+            raise RawError(f"receipt {i} is of another block, transaction or place")
+        if _lower(r.get("from")) != _lower(t["from"]):
+            raise RawError(f"receipt {i} is of another sender")
+        if not known:
+            continue
+        before, gas = gas, _number(r.get("cumulativeGasUsed")) or 0
+        if gas - before != _number(r.get("gasUsed")) or (_number(r.get("type")) or 0) != (_number(t.get("type")) or 0):
+            raise RawError(f"receipt {i} has another type, or gas used that is not what it adds to those before")
+        logs = _check_logs(i, r, head, logs)
+    if known and roots.root([roots.receipt(r) for r in receipts]) != _lower(block["receiptsRoot"]):
+        raise RawError("receipts: not those of the header")
+
+
+def _check_logs(i: int, r: Mapping[str, Any], head: header.Header, first: int) -> int:
+    """Check the logs of the i-th receipt, which count from first, and return where those of the next do."""
+    if not isinstance(r.get("logs"), list):
+        raise RawError(f"receipt {i} has no logs")
+    for n, entry in enumerate(r["logs"], first):
+        if not _placed(entry, head, i) or _lower(entry.get("transactionHash")) != _lower(r["transactionHash"]):
+            raise RawError(f"receipt {i}: a log is of another block, transaction or place")
+        if _number(entry.get("logIndex")) != n or entry.get("removed"):
+            raise RawError(f"receipt {i}: a log has another index, or is removed")
+    return first + len(r["logs"])
 
 
 def _placed(entry: object, head: header.Header, i: int) -> bool:
