@@ -46,6 +46,24 @@ func TestRawIsTheFirstObservers(t *testing.T) {
 	})
 }
 
+// A frame has 4 MiB: databases as they are installed take that in one statement.
+func TestTheLargestRawPartIsStored(t *testing.T) {
+	t.Parallel()
+	bothDialects(t, func(t *testing.T, dsn string) {
+		s := running(t, opened(t, Options{DSN: dsn}))
+		large := bytes.Repeat([]byte("\x00\xff'\\"), 1<<20)
+		got := offerAll(t, s, rawOffer("alice", 1, string(large)), rawOffer("alice", 2, "small"), rawOffer("alice", 3, string(large)))
+		if n := count(got, schema.First); n != 3 {
+			t.Fatalf("settled as %v", got)
+		}
+		for _, key := range []string{"a1", "a3"} {
+			if raw, err := s.Raw(t.Context(), testChain, named(key).Key()); err != nil || !bytes.Equal(raw, large) {
+				t.Errorf("%s: %d bytes, %v", key, len(raw), err)
+			}
+		}
+	})
+}
+
 func TestRetentionTakesRawWithThePayload(t *testing.T) {
 	t.Parallel()
 	bothDialects(t, func(t *testing.T, dsn string) {
