@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -251,3 +253,29 @@ func TestJSONRPCOfAFailingStoreIsAnInternalError(t *testing.T) {
 }
 
 var _ Store = (*store.Store)(nil)
+
+func TestCommandsOfTheJSONRPCPageAreAnswered(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../docs/RPC.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newShadow(t, 1)
+	w.mine(8, false)
+	s := serve(t, Options{Store: w.store})
+	form := regexp.MustCompile(`^curl -s -H 'Content-Type: application/json' -d '([^']+)' http://127\.0\.0\.1:8080(/\S+)$`)
+	lines := commands(string(text))
+	if len(lines) < 3 {
+		t.Fatalf("%d commands", len(lines))
+	}
+	for _, line := range lines {
+		part := form.FindStringSubmatch(line)
+		if part == nil {
+			t.Errorf("a command that this test cannot run: %s", line)
+			continue
+		}
+		if got := s.post(part[2], part[1]); got.StatusCode != http.StatusOK || !strings.Contains(got.body, `"result":`) {
+			t.Errorf("%s: %d %s", line, got.StatusCode, got.body)
+		}
+	}
+}
