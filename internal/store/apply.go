@@ -80,17 +80,17 @@ func (s *Store) Apply(ctx context.Context, app *Application) (Applied, error) {
 	if s.dialect != dialectSQLite {
 		return Applied{}, fmt.Errorf("%s: %w", s.source, ErrReplicaDialect)
 	}
-	if err := s.applies.prepare(ctx, s.pool); err != nil {
+	if err := s.openApplier(ctx); err != nil {
 		return Applied{}, err
 	}
 	var out Applied
-	err := s.transaction(ctx, func(db *gorm.DB) error {
+	err := s.transactionOn(ctx, s.applier.db, func(db *gorm.DB) error {
 		tx, ok := db.Statement.ConnPool.(*sql.Tx)
 		if !ok {
 			return fmt.Errorf("begin application: %T is no transaction", db.Statement.ConnPool)
 		}
 		a := &application{
-			Application: app, ctx: ctx, db: db, tx: tx, stmts: s.applies, at: schema.Micros(s.now()),
+			Application: app, ctx: ctx, db: db, tx: tx, stmts: s.applier.stmts, at: schema.Micros(s.now()),
 			chains: map[uint64]*branching{},
 		}
 		err := a.run()

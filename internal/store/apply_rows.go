@@ -29,13 +29,14 @@ func shippedTransactionsTable() table {
 // indexBits is how far a record's id is shifted in the ids of its transactions, which are its own with the index.
 const indexBits = 20
 
-// newApplyStatements are the statements of Apply. A database that is no replica's never prepares them.
+// newApplyStatements are the statements of Apply. Whatever fails takes the whole transaction along: so that nothing would
+// be left of the statement alone, SQLite would keep a journal of every page that it touches, a quarter of its work.
 func newApplyStatements() *statements {
 	texts := map[statement]string{}
 	for size := 1; size <= chunkRows; size *= 2 {
 		texts[statement{lookup, size}] = placedSQL(size)
 		for _, t := range []table{shippedTable(), observationsTable(), shippedTransactionsTable(), rawsTable(), feedTable()} {
-			texts[statement{t.name, size}] = dialectSQLite.insertSQL(t, size)
+			texts[statement{t.name, size}] = "INSERT OR FAIL" + strings.TrimPrefix(dialectSQLite.insertSQL(t, size), "INSERT")
 		}
 	}
 	return &statements{texts: texts}

@@ -124,14 +124,20 @@ func (s source) connector() (driver.Connector, error) {
 	if s.dialect == dialectMySQL {
 		return newMySQLConnector(s.mysql)
 	}
+	return s.sqliteConnector("FULL") // acknowledged means on disk
+}
+
+// sqliteConnector opens connections that flush as the word says, and that run the given statements first.
+func (s source) sqliteConnector(synchronous string, pragmas ...string) (driver.Connector, error) {
 	params := url.Values{
 		"_txlock":       {"immediate"}, // a transaction that reads before it writes never finds itself outrun
 		"_busy_timeout": {"10000"},
 		"_foreign_keys": {"1"},
-		"_synchronous":  {"FULL"}, // acknowledged means on disk
+		"_synchronous":  {synchronous},
 		"_time_format":  {"sqlite"},
 		"_timezone":     {"UTC"},
 		"_error_rc":     {"1"},
+		"_pragma":       pragmas,
 	}
 	if s.path == "" {
 		return sqlite.NewConnector("file::memory:?" + params.Encode())

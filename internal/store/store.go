@@ -78,7 +78,7 @@ type Store struct {
 
 	migrating sync.Mutex // one Migrate at a time in this process
 
-	applies *statements // of a replica
+	applier applier // of a replica
 }
 
 // Open connects to the database. A database that cannot be reached is one line of error that says which, never the
@@ -100,8 +100,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 
 // open is Open over a connector, which tests wrap.
 func open(ctx context.Context, opts Options, src source, connector driver.Connector) (*Store, error) {
-	s := &Store{source: src, dialect: src.dialect, log: opts.Log, now: opts.Now, keep: opts.Keep, cacheKeys: cacheKeys,
-		applies: newApplyStatements()}
+	s := &Store{source: src, dialect: src.dialect, log: opts.Log, now: opts.Now, keep: opts.Keep, cacheKeys: cacheKeys}
 	_, _ = rand.Read(s.writer[:])
 	s.log = quiet.Log(s.log)
 	if s.now == nil {
@@ -136,13 +135,8 @@ func open(ctx context.Context, opts Options, src source, connector driver.Connec
 // openGorm adapts gorm to the pool and, on MySQL, to a second one for the ingest, so that it never waits for a reader's
 // connection and its prepared statements stay on as many connections as it has transactions.
 func (s *Store) openGorm(connector driver.Connector) error {
-	config := &gorm.Config{
-		SkipDefaultTransaction: true,
-		QueryFields:            true,           // never SELECT *, which drags payloads along
-		Logger:                 logger.Discard, // errors are returned, and logged by whoever decides on them
-	}
 	var err error
-	if s.db, err = gorm.Open(s.dialect.dialector(s.pool), config); err != nil {
+	if s.db, err = s.gormOn(s.pool); err != nil {
 		return err
 	}
 	s.ingest, s.writes = s.pool, s.db
@@ -154,8 +148,16 @@ func (s *Store) openGorm(connector driver.Connector) error {
 	s.ingest.SetMaxIdleConns(mysqlLanes)
 	s.ingest.SetConnMaxLifetime(connLifetime)
 	s.ingest.SetConnMaxIdleTime(connIdle)
-	s.writes, err = gorm.Open(s.dialect.dialector(s.ingest), config)
+	s.writes, err = s.gormOn(s.ingest)
 	return err
+}
+
+func (s *Store) gormOn(pool *sql.DB) (*gorm.DB, error) {
+	return gorm.Open(s.dialect.dialector(pool), &gorm.Config{
+		SkipDefaultTransaction: true,
+		QueryFields:            true,           // never SELECT *, which drags payloads along
+		Logger:                 logger.Discard, // errors are returned, and logged by whoever decides on them
+	})
 }
 
 // connLifetime makes connections follow a failover that only changed what the name resolves to.
@@ -187,6 +189,9 @@ func newPool(src source, connector driver.Connector) *sql.DB {
 
 // Close releases the database. Call it after Run has returned.
 func (s *Store) Close() error {
+	if err := s.applier.close(); err != nil {
+		return errors.Join(err, s.pool.Close())
+	}
 	if s.ingest == nil || s.ingest == s.pool {
 		return s.pool.Close()
 	}
