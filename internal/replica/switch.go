@@ -107,6 +107,9 @@ func (w *Switch) meet(ctx context.Context, s catalogue, theirs []schema.ChainSta
 		if err != nil {
 			return err
 		}
+		if i := slices.IndexFunc(theirs, func(t schema.ChainState) bool { return t.Chain == c.Chain }); i >= 0 && move.ForeignTo != nil {
+			move.Safe, move.Finalized = theirs[i].Safe, theirs[i].Finalized
+		}
 		least = min(least, move.Told)
 		w.move.Chains = append(w.move.Chains, move)
 	}
@@ -193,18 +196,18 @@ func meeting(headers []telling, ours map[uint64]schema.Hash, c schema.ChainState
 	return 0, 0, false
 }
 
-// straight tells whether a role has shipped each of the last blocks of a branch, and no rival of any.
+// straight tells whether a role has shipped each of the last blocks of a branch, one after the other, and no rival of any.
 func straight(headers []telling, ours map[uint64]schema.Hash, c schema.ChainState) bool {
 	least := max(c.Root.Number, c.Head.Number+1-min(depth, c.Head.Number+1))
-	n := uint64(0)
+	n, before := uint64(0), uint64(0)
 	for _, t := range headers {
 		if t.Number < least || t.Number > c.Head.Number {
 			continue
 		}
-		if t.Hash != ours[t.Number] {
+		if t.Hash != ours[t.Number] || t.seq < before {
 			return false
 		}
-		n++
+		n, before = n+1, t.seq
 	}
 	return n == c.Head.Number+1-least
 }

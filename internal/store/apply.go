@@ -318,6 +318,8 @@ func (a *application) restate(r *schema.ShippedRow) (wrong string, err error) {
 	switch {
 	case err != nil:
 		return "", err
+	case b == nil && a.told.isForeign(r.Chain, heightOf(r)): // it was told before this writer was followed, and left since
+		return "", nil
 	case b == nil:
 		return "the block is not stored", nil
 	case b.status != r.Was && !a.told.isForeign(r.Chain, b.number):
@@ -331,6 +333,11 @@ func (c *branching) change(a *application, e schema.FeedEvent, b *placed) (wrong
 	was := b.status
 	if was == e.Status {
 		return "", nil
+	}
+	if a.told.isForeign(c.id, b.number) {
+		if same, wrong := settled(e, was); same || wrong != "" {
+			return wrong, nil
+		}
 	}
 	e.Kind, e.Was = schema.FeedStatus, was
 	a.publish(e)

@@ -111,7 +111,7 @@ func (a *application) load() error {
 			c.bare = head == nil || !head.status.OnBranch()
 		}
 	}
-	return nil
+	return a.freeIDs()
 }
 
 type recordName struct {

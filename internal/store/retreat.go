@@ -315,3 +315,57 @@ func (c *chainRow) state() (schema.ChainState, error) {
 		Chain: c.Chain, Root: root, Head: head, Safe: c.SafeNumber, Finalized: c.FinalizedNumber, Halted: deref(c.Halted),
 	}, err
 }
+
+// secure moves a chain's safe and finalized marks up to where they are known to be, as far as the chain reaches.
+func (m *mover) secure(move ChainMove) error {
+	c, err := m.chain(move.Chain)
+	if err != nil || c == nil {
+		return err
+	}
+	final, safe := higher(c.FinalizedNumber, move.Finalized, c.HeadNumber), higher(c.SafeNumber, move.Safe, c.HeadNumber)
+	if final == c.FinalizedNumber && safe == c.SafeNumber {
+		return nil
+	}
+	from := c.RootNumber
+	if c.FinalizedNumber != nil {
+		from = max(from, *c.FinalizedNumber+1)
+	}
+	c.FinalizedNumber, c.SafeNumber = final, safe
+	to := from
+	for _, mark := range []*uint64{final, safe} {
+		if mark != nil {
+			to = max(to, *mark)
+		}
+	}
+	blocks, err := blocksBetween(m.tx, c.Chain, from, to)
+	if err != nil {
+		return err
+	}
+	var on, off []blockRow
+	for _, b := range blocks {
+		if b.Status.OnBranch() {
+			on = append(on, b)
+		} else {
+			off = append(off, b)
+		}
+	}
+	if err := m.promote(c, on); err != nil {
+		return err
+	}
+	if err := m.demote(c, off); err != nil {
+		return err
+	}
+	return m.saveChain(c)
+}
+
+// higher is a mark moved up to a height, though not above a limit.
+func higher(mark, to *uint64, limit uint64) *uint64 {
+	if to == nil {
+		return mark
+	}
+	height := min(*to, limit)
+	if mark != nil && *mark >= height {
+		return mark
+	}
+	return &height
+}

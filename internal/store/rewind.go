@@ -40,6 +40,9 @@ type ChainMove struct {
 	Told uint64
 	// ForeignTo is the height up to which what stays is another writer's; nil where all is that of the one followed.
 	ForeignTo *uint64
+	// Safe and Finalized are heights that the writer which is followed from then on is known to have come to: blocks up to
+	// them that stay become so here, because that is not told again. Nil where nothing is known.
+	Safe, Finalized *uint64
 }
 
 // Retreat says which blocks of a chain leave.
@@ -142,10 +145,12 @@ func (m *mover) run() error {
 	}
 	m.moved.Place = *place
 	for _, c := range m.plan.Chains {
-		if c.Back == nil {
-			continue
+		if c.Back != nil {
+			if err := m.retreat(c); err != nil {
+				return fmt.Errorf("chain %d: %w", c.Chain, err)
+			}
 		}
-		if err := m.retreat(c); err != nil {
+		if err := m.secure(c); err != nil {
 			return fmt.Errorf("chain %d: %w", c.Chain, err)
 		}
 	}
