@@ -39,14 +39,15 @@ func (r *relay) checkRaw(o *schema.Observation) error {
 	return err
 }
 
-// raws verifies raw parts. Few at a time: one that is opened may take some hundred MB for a moment, whoever sent it. It
-// remembers what passed, because observers with the same kind of node send the same bytes, and so does one that resends.
+// raws verifies raw parts. Few at a time, so that half of the cores stay free for everybody else: one made up to be slow
+// takes a second or two, and some hundred MB, whoever sent it. What passed is remembered, because observers with the same
+// kind of node send the same bytes, and so does one that resends.
 type raws struct {
 	places chan struct{} // one is held while verifying; whoever finds none waits, and its connection is not read
 	known  recent[[sha256.Size]byte, struct{}]
 }
 
-func newRaws() *raws { return &raws{places: make(chan struct{}, runtime.GOMAXPROCS(0))} }
+func newRaws() *raws { return &raws{places: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))} }
 
 // verify tells why a raw part must not be stored: an error of ctx, or a *wire.Error. known is true if it was verified
 // before.

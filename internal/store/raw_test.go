@@ -69,14 +69,19 @@ func TestRetentionTakesRawWithThePayload(t *testing.T) {
 	bothDialects(t, func(t *testing.T, dsn string) {
 		now := time.Unix(2e9, 0)
 		s := running(t, opened(t, Options{DSN: dsn, Keep: Retention{PayloadsFor: time.Hour}, Now: func() time.Time { return now }}))
-		for n := range uint64(4) {
+		answers := &settlements{t: t}
+		const many = 3*sweepRaws + 1 // old ones, of which every other has raw JSON, and no payload
+		for n := range uint64(many + 4) {
 			o := rawOffer("alice", n+1, "raw")
-			o.ReceivedAt = now.Add(-time.Duration(n) * 40 * time.Minute)
+			o.ReceivedAt = now.Add(-time.Duration(min(n, 3)) * 40 * time.Minute)
 			if n%2 == 1 {
 				o.Payload = nil
+			} else if n > 4 {
+				o.Raw = nil
 			}
-			offerAll(t, s, o)
+			answers.offer(s, o)
 		}
+		answers.wait()
 		if err := s.forget(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -85,6 +90,9 @@ func TestRetentionTakesRawWithThePayload(t *testing.T) {
 			if err != nil || string(got) != want {
 				t.Errorf("raw of block %d: %q, %v, want %q", n, got, err, want)
 			}
+		}
+		if n := s.countRows(t, "raws"); n != 2 {
+			t.Errorf("%d are left, want 2", n)
 		}
 	})
 }

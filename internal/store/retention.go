@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"gorm.io/gorm"
@@ -33,6 +34,7 @@ func (r Retention) Validate() error {
 const (
 	retainEvery = 5 * time.Minute
 	sweepRows   = 500                   // of one transaction: short enough not to be felt by the ingest
+	sweepRaws   = 64                    // of these, with raw JSON: of SQLite's pages each may have hundreds
 	sweepRest   = 20 * time.Millisecond // between transactions
 )
 
@@ -185,6 +187,9 @@ func (s *Store) removePayloads(tx *gorm.DB, b bound, from uint64) (int64, uint64
 	if err != nil || len(ids) == 0 {
 		return 0, 0, err
 	}
+	if ids, err = upToRaws(tx, from, ids); err != nil {
+		return 0, 0, err
+	}
 	done := tx.Model(&recordRow{}).Where("id IN ? AND received_at < ? AND payload <> ?", ids, b.before, []byte{}).
 		UpdateColumns(map[string]any{"payload": []byte{}, "payload_pruned_at": schema.Micros(s.now())})
 	if done.Error != nil {
@@ -200,4 +205,19 @@ func (s *Store) removePayloads(tx *gorm.DB, b bound, from uint64) (int64, uint64
 		return 0, 0, fmt.Errorf("move mark: %w", err)
 	}
 	return done.RowsAffected, next, nil
+}
+
+// upToRaws cuts a list of records beyond from so that at most sweepRaws of them have raw JSON.
+func upToRaws(tx *gorm.DB, from uint64, ids []uint64) ([]uint64, error) {
+	var with []uint64
+	err := tx.Model(&rawRow{}).Where("record > ? AND record <= ?", from, ids[len(ids)-1]).Order("record").Limit(sweepRaws).
+		Pluck("record", &with).Error
+	if err != nil {
+		return nil, fmt.Errorf("find raw JSON: %w", err)
+	}
+	if len(with) < sweepRaws {
+		return ids, nil
+	}
+	end, _ := slices.BinarySearch(ids, with[len(with)-1]+1)
+	return ids[:end], nil
 }
