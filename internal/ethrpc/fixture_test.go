@@ -134,7 +134,11 @@ func (f *fixture) take(n *node, number uint64, raw bool) *schema.Offer {
 		Transactions: b.Transactions,
 	}
 	if raw {
-		if o.Raw, err = chain.PackRaw(schema.RawBlock{Block: text, Receipts: receipts}); err != nil {
+		both := schema.RawBlock{Block: text, Receipts: receipts}
+		if err := chain.Verify.VerifyRaw(b.Hash, both); err != nil {
+			f.t.Fatal(err)
+		}
+		if o.Raw, err = chain.PackRaw(both); err != nil {
 			f.t.Fatal(err)
 		}
 	}

@@ -253,8 +253,8 @@ func (v *View) stretch(f *filter) (from, to uint64, err error) {
 	return from, to, nil
 }
 
-// scanned is how many blocks are fetched at once: each may be some megabytes.
-const scanned = 8
+// scanned is how many blocks are fetched and opened at once: each may be some megabytes, chain.MaxRaw at worst.
+const scanned = 4
 
 // scan looks through the branch. Blocks whose bloom says that nothing of theirs matches are not opened.
 func (v *View) scan(ctx context.Context, from, to uint64, found *foundLogs) error {
