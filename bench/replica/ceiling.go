@@ -36,9 +36,11 @@ func (r rows) count() (n int) {
 	return n
 }
 
-// openFile opens a database as the store does, with the driver alone.
+// openFile opens a database with the driver alone, and with all that makes it faster at this, as a replica has it: no
+// flush at each commit, which takes none of the rows apart, and room for the pages of the indexes.
 func openFile(path string) (*sql.DB, error) {
-	db, err := sql.Open("sqlite", "file:"+path+"?_txlock=immediate&_journal_mode=WAL&_synchronous=FULL&_busy_timeout=10000&_foreign_keys=1")
+	db, err := sql.Open("sqlite", "file:"+path+"?_txlock=immediate&_journal_mode=WAL&_synchronous=NORMAL&_busy_timeout=10000"+
+		"&_foreign_keys=1&_pragma=cache_size(-65536)&_pragma=wal_autocheckpoint(8192)")
 	if err == nil {
 		db.SetMaxOpenConns(1)
 	}
@@ -140,7 +142,8 @@ func (r rows) insertPart(ctx context.Context, db *sql.DB, full []*sql.Stmt, part
 	return tx.Commit()
 }
 
+// insert is a statement that leaves its rows to the transaction if it fails, which spares SQLite a journal.
 func (t tableRows) insert(n int) string {
 	row := "(?" + strings.Repeat(",?", len(t.columns)-1) + ")"
-	return "INSERT INTO " + t.name + " (`" + strings.Join(t.columns, "`,`") + "`) VALUES " + row + strings.Repeat(","+row, n-1)
+	return "INSERT OR FAIL INTO " + t.name + " (`" + strings.Join(t.columns, "`,`") + "`) VALUES " + row + strings.Repeat(","+row, n-1)
 }
