@@ -37,6 +37,8 @@ type adminOptions struct {
 
 	census   func() presence.Census  // nil: this process is no server
 	refusals func() []server.Refusal // likewise
+
+	switcher switcher // nil: this process is no replica
 }
 
 // newAdmin binds the address.
@@ -69,6 +71,7 @@ func (o adminOptions) handler() http.Handler {
 	mux.HandleFunc("GET "+censusPath, tellCensus(o.token, o.census, time.Now))
 	mux.Handle("POST /v1/nodes/{name}/cordon", authenticated(o.token, turnNode(o.nodes, cordoner.Cordon, "cordoned")))
 	mux.Handle("POST /v1/nodes/{name}/uncordon", authenticated(o.token, turnNode(o.nodes, cordoner.Uncordon, "uncordoned")))
+	mux.Handle("POST "+switchPath, authenticated(o.token, switchRole(o.switcher)))
 	return mux
 }
 

@@ -122,7 +122,7 @@ number of servers may share one database.`, environ,
 			if err != nil {
 				return err
 			}
-			if _, err := p.addServer(s, board, cmd.OutOrStdout()); err != nil {
+			if _, err := p.addServer(ctx, s, board, cmd.OutOrStdout()); err != nil {
 				return err
 			}
 			if err := p.addConsole(ctx, board); err != nil {
@@ -252,7 +252,7 @@ func assembleUp(ctx context.Context, cmd *cobra.Command, p *parts) error {
 	if err != nil {
 		return err
 	}
-	srv, err := p.addServer(s, board, cmd.OutOrStdout())
+	srv, err := p.addServer(ctx, s, board, cmd.OutOrStdout())
 	if err != nil {
 		return err
 	}

@@ -109,10 +109,15 @@ func askAdmin(ctx context.Context, c Config, path string) (string, error) {
 
 // callAdmin asks the admin port with its token and returns the answer's body.
 func callAdmin(ctx context.Context, c Config, method, path string) ([]byte, error) {
+	return callAdminAt(ctx, c, method, url.URL{Path: path}, 5*time.Second)
+}
+
+// callAdminAt is callAdmin for what takes a query, or its time.
+func callAdminAt(ctx context.Context, c Config, method string, target url.URL, timeout time.Duration) ([]byte, error) {
 	const most = 1 << 20 // bytes of an answer
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	target := url.URL{Scheme: "http", Host: c.Admin, Path: path}
+	target.Scheme, target.Host = "http", c.Admin
 	req, err := http.NewRequestWithContext(ctx, method, target.String(), http.NoBody)
 	if err != nil {
 		return nil, usagef("--admin: %v", err)

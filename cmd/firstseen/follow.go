@@ -125,6 +125,9 @@ func (p *parts) addFollower(ctx context.Context, s *store.Store) error {
 	if err != nil {
 		return err
 	}
+	if err := p.followRole(ctx, s, from); err != nil {
+		return err
+	}
 	brokers, err := p.brokers()
 	if err != nil {
 		return err
@@ -140,7 +143,7 @@ func (p *parts) addFollower(ctx context.Context, s *store.Store) error {
 	if err != nil {
 		return usageError{err.Error()}
 	}
-	p.replica = f
+	p.replica, p.switcher = f, p.switching(f, s, from)
 	if p.config.Retention != (RetentionConfig{}) {
 		p.group.Add("store", 10*time.Second, s.Run) // it takes no offers, and forgets
 	}

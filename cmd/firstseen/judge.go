@@ -18,6 +18,9 @@ may run at once.`, environ,
 			if err != nil {
 				return err
 			}
+			if err := p.writable(ctx, s); err != nil {
+				return err
+			}
 			p.group.Add("judge", 5*time.Second, s.RunJudge)
 			return p.addAdmin(ctx)
 		})

@@ -91,7 +91,7 @@ Exit codes: 0 success, 1 failure at run time, 2 wrong usage or configuration; ot
 	demoCommonFlags(flags)
 	for _, build := range []func([]string) *cobra.Command{clientCommand, serverCommand, judgeCommand, statsCommand,
 		gatewayCommand, upCommand, migrateCommand, configCommand, healthcheckCommand, cordonCommand, uncordonCommand,
-		spoolCommand, keysCommand, refusalsCommand, shipCommand, shippedCommand, followCommand, digestCommand,
+		spoolCommand, keysCommand, refusalsCommand, shipCommand, shippedCommand, followCommand, rewindCommand, switchCommand, digestCommand,
 		blocksCommand, blockCommand, txCommand, accountCommand, nodesCommand, connectionsCommand, observersCommand, tailCommand} {
 		root.AddCommand(build(environ))
 	}

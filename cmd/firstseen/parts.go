@@ -44,6 +44,7 @@ type parts struct {
 	reader   *presence.Reader        // of all servers' beats; nil until somebody needs it
 	redis    redis.UniversalClient   // nil until dialRedis
 	replica  statsapi.Replica        // nil: this process is no replica
+	switcher switcher                // likewise
 	hints    *feed.Hints             // nil: this process has nobody to tell of new events
 	opened   []io.Closer             // closed after the group has ended, last opened first
 }
@@ -113,6 +114,16 @@ func (p *parts) openStore(ctx context.Context, migrate bool) (*store.Store, erro
 	return s, nil
 }
 
+// writable refuses a replica's database to who would store into it: what it stored would contradict what is followed.
+func (p *parts) writable(ctx context.Context, s *store.Store) error {
+	place, err := s.ReplicaPlace(ctx)
+	if err != nil || place == nil {
+		return err
+	}
+	return usagef("%s is a replica of %s/%s, into which only `firstseen follow` writes: use another --db", redact(p.config.DB),
+		place.Env, place.Role)
+}
+
 func embedded(dsn string) bool { return dsn == "memory" || strings.HasPrefix(dsn, "sqlite:") }
 
 // board is where connection counts are posted: Redis when configured, else this process's memory.
@@ -128,7 +139,10 @@ func (p *parts) board() (presence.Board, error) {
 }
 
 // addServer adds the TCP ingest with its committer and beats.
-func (p *parts) addServer(s *store.Store, board presence.Board, out io.Writer) (*server.Server, error) {
+func (p *parts) addServer(ctx context.Context, s *store.Store, board presence.Board, out io.Writer) (*server.Server, error) {
+	if err := p.writable(ctx, s); err != nil {
+		return nil, err
+	}
 	c := p.config.Server
 	if c.Name == "" {
 		c.Name = hostName()
@@ -332,7 +346,7 @@ func (p *parts) addAdmin(ctx context.Context) error {
 	}
 	a, err := newAdmin(ctx, adminOptions{
 		addr: p.config.Admin, gatherer: p.registry, checks: p.checks, token: p.config.AdminToken, nodes: p.nodes,
-		census: p.census, refusals: p.refusals,
+		census: p.census, refusals: p.refusals, switcher: p.switcher,
 	})
 	if err != nil {
 		return err

@@ -76,7 +76,7 @@ func PlanSwitch(ctx context.Context, o SwitchOptions) (*Switch, error) {
 		return nil, err
 	}
 	if end == nil || end.Seq == 0 {
-		return nil, refuse("%s has shipped nothing to environment %s yet, so the replica goes on with %s: is `firstseen ship "+
+		return nil, refuse("role %s has shipped nothing to environment %s yet, so the replica goes on with %s: is `firstseen ship "+
 			"--role %s` running, with the same --objects?", o.Role, o.Env, place.Role, o.Role)
 	}
 	w := &Switch{From: place.Role, To: o.Role, Applied: place.Seq, store: o.Store}
