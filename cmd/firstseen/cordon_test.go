@@ -37,7 +37,12 @@ const testToken = "0123456789abcdef"
 // adminPort serves an admin port and returns its address.
 func adminPort(t *testing.T, token string, nodes cordoner) string {
 	t.Helper()
-	o := adminOptions{gatherer: prometheus.NewRegistry(), token: token, nodes: nodes}
+	return adminPortOf(t, adminOptions{token: token, nodes: nodes})
+}
+
+func adminPortOf(t *testing.T, o adminOptions) string {
+	t.Helper()
+	o.gatherer = prometheus.NewRegistry()
 	s := httptest.NewServer(o.handler())
 	t.Cleanup(s.Close)
 	return s.Listener.Addr().String()
