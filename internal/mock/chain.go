@@ -1,6 +1,7 @@
 package mock
 
 import (
+	"crypto/ecdsa"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/ethereum/go-ethereum/trie"
 )
 
 const (
@@ -118,62 +120,117 @@ func mix(numbers ...uint64) common.Hash {
 	return crypto.Keccak256Hash([]byte("firstseen mock"), raw)
 }
 
-func account(n uint64) common.Address { return common.BytesToAddress(mix(1, n%accounts).Bytes()) }
+// key is an account's.
+func key(n uint64) (*ecdsa.PrivateKey, error) { return crypto.ToECDSA(mix(1, n%accounts).Bytes()) }
+
+func account(n uint64) (common.Address, error) {
+	k, err := key(n)
+	if err != nil {
+		return common.Address{}, fmt.Errorf("make account up: %w", err)
+	}
+	return crypto.PubkeyToAddress(k.PublicKey), nil
+}
 
 func makeBlock(parent common.Hash, number, salt uint64, at time.Time) (*block, error) {
 	luck := mix(2, number, salt)
-	count := uint64(luck[0] % 5)
+	txs, receipts, err := transactions(number, uint64(luck[0]%5))
+	if err != nil {
+		return nil, err
+	}
+	miner, err := account(uint64(luck[1]))
+	if err != nil {
+		return nil, err
+	}
 	header := &types.Header{
-		ParentHash: parent, UncleHash: types.EmptyUncleHash, Coinbase: account(uint64(luck[1])), Root: mix(3, number, salt),
-		TxHash: types.EmptyTxsHash, ReceiptHash: types.EmptyReceiptsHash, Difficulty: new(big.Int),
-		Number: new(big.Int).SetUint64(number), GasLimit: 30_000_000, GasUsed: 21_000 * count, Time: uint64(at.Unix()),
+		ParentHash: parent, UncleHash: types.EmptyUncleHash, Coinbase: miner, Root: mix(3, number, salt),
+		TxHash:      types.DeriveSha(txs, trie.NewStackTrie(nil)),
+		ReceiptHash: types.DeriveSha(receipts, trie.NewStackTrie(nil)), Difficulty: new(big.Int),
+		Number: new(big.Int).SetUint64(number), GasLimit: 30_000_000, GasUsed: gas * uint64(len(txs)), Time: uint64(at.Unix()),
 		Extra: []byte("made up"), BaseFee: big.NewInt(7), WithdrawalsHash: &types.EmptyWithdrawalsHash,
 	}
-	if count > 0 {
-		header.TxHash, header.ReceiptHash = mix(4, number, salt), mix(5, number, salt)
-	}
-	text, err := json.Marshal(header)
-	if err != nil {
-		return nil, fmt.Errorf("make block up: %w", err)
-	}
 	b := &block{hash: header.Hash(), parent: parent, number: number}
-	if err := json.Unmarshal(text, &b.members); err != nil {
-		return nil, fmt.Errorf("make block up: %w", err)
+	if b.members, err = members(header); err != nil {
+		return nil, err
 	}
-	transactions := make([]map[string]any, count)
-	for i := range count {
-		transactions[i] = b.transaction(i)
+	list := make([]map[string]any, len(txs))
+	for i, tx := range txs {
+		if list[i], err = members(tx); err != nil {
+			return nil, err
+		}
+		receipt, err := members(receipts[i])
+		if err != nil {
+			return nil, err
+		}
+		if receipts[i].ContractAddress == (common.Address{}) {
+			receipt["contractAddress"] = nil
+		}
+		if err := b.place(tx, i, list[i], receipt); err != nil {
+			return nil, err
+		}
+		b.hashes, b.receipts = append(b.hashes, tx.Hash()), append(b.receipts, receipt)
 	}
-	b.members["transactions"], b.members["uncles"], b.members["withdrawals"] = transactions, []string{}, []string{}
-	b.members["size"] = hexutil.Uint64(len(text))
+	b.members["transactions"], b.members["uncles"], b.members["withdrawals"] = list, []string{}, []string{}
+	b.members["size"] = hexutil.Uint64(header.Size())
 	return b, nil
 }
 
-// transaction makes one up: mostly a transfer, sometimes the creation of a contract, sometimes one that fails. A
-// transaction is the same in a block and in its rival.
-func (b *block) transaction(index uint64) map[string]any {
-	luck := mix(6, b.number, index)
-	hash, from := mix(7, b.number, index), account(uint64(luck[0]))
-	b.hashes = append(b.hashes, hash)
-	place := func(members map[string]any) map[string]any {
-		members["blockHash"], members["blockNumber"] = b.hash, hexutil.Uint64(b.number)
-		members["transactionIndex"], members["from"], members["to"] = hexutil.Uint64(index), from, nil
-		if luck[1] >= 16 {
-			members["to"] = account(uint64(luck[2]))
+// members is what go-ethereum writes of something, to be added to.
+func members(of any) (m map[string]any, err error) {
+	text, err := json.Marshal(of)
+	if err == nil {
+		err = json.Unmarshal(text, &m)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make block up: %w", err)
+	}
+	return m, nil
+}
+
+// place tells a transaction and its receipt where they stand.
+func (b *block) place(tx *types.Transaction, index int, lists ...map[string]any) error {
+	from, err := types.Sender(types.HomesteadSigner{}, tx)
+	if err != nil {
+		return fmt.Errorf("make block up: %w", err)
+	}
+	for _, m := range lists {
+		m["blockHash"], m["blockNumber"], m["transactionIndex"] = b.hash, hexutil.Uint64(b.number), hexutil.Uint64(index)
+		m["from"], m["to"] = from, tx.To()
+	}
+	return nil
+}
+
+// gas is what every transaction uses.
+const gas = 21_000
+
+// transactions makes some up: mostly transfers, sometimes the creation of a contract, sometimes one that fails. They are
+// the same in a block and in its rival.
+func transactions(number, count uint64) (txs types.Transactions, receipts types.Receipts, err error) {
+	for i := range count {
+		luck := mix(6, number, i)
+		from, err := key(uint64(luck[0]))
+		if err != nil {
+			return nil, nil, fmt.Errorf("make transaction up: %w", err)
 		}
-		return members
+		to, err := account(uint64(luck[2]))
+		if err != nil {
+			return nil, nil, err
+		}
+		value := new(big.Int).Mul(new(big.Int).SetUint64(uint64(luck[3])), big.NewInt(1e16))
+		body := &types.LegacyTx{Nonce: number<<8 + i, GasPrice: big.NewInt(7), Gas: gas, To: &to, Value: value}
+		r := &types.Receipt{Status: 1, CumulativeGasUsed: gas * (i + 1), GasUsed: gas, Logs: []*types.Log{}}
+		switch {
+		case luck[1] < 16:
+			body.To = nil
+			r.ContractAddress = common.BytesToAddress(mix(8, number, i).Bytes())
+		case luck[1] < 48:
+			r.Status = 0
+		}
+		tx, err := types.SignNewTx(from, types.HomesteadSigner{}, body)
+		if err != nil {
+			return nil, nil, fmt.Errorf("make transaction up: %w", err)
+		}
+		r.TxHash = tx.Hash()
+		txs, receipts = append(txs, tx), append(receipts, r)
 	}
-	receipt := place(map[string]any{
-		"transactionHash": hash, "gasUsed": hexutil.Uint64(21_000), "cumulativeGasUsed": hexutil.Uint64(21_000 * (index + 1)),
-		"status": hexutil.Uint64(1), "contractAddress": nil, "logs": []string{},
-	})
-	switch {
-	case luck[1] < 16:
-		receipt["contractAddress"] = common.BytesToAddress(mix(8, b.number, index).Bytes())
-	case luck[1] < 48:
-		receipt["status"] = hexutil.Uint64(0)
-	}
-	b.receipts = append(b.receipts, receipt)
-	value := new(big.Int).Mul(new(big.Int).SetUint64(uint64(luck[3])), big.NewInt(1e16))
-	return place(map[string]any{"hash": hash, "value": (*hexutil.Big)(value), "nonce": hexutil.Uint64(b.number), "input": "0x"})
+	return txs, receipts, nil
 }

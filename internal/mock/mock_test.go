@@ -56,6 +56,10 @@ func TestBlocksAreWhatObserversBelieve(t *testing.T) {
 		if err := block.ApplyReceipts(receipts); err != nil {
 			t.Fatal(err)
 		}
+		raw := schema.RawBlock{Block: b, Receipts: call("eth_getBlockReceipts", block.Hash)}
+		if err := headers.Verify.VerifyRaw(block.Hash, raw); err != nil {
+			t.Fatal(err)
+		}
 		for _, tx := range block.Transactions {
 			if *tx.Status == 0 {
 				failed++

@@ -1,6 +1,7 @@
 // Package mock is an Ethereum node of a chain that is made up as it goes, for trying firstseen out without one: blocks
 // every two seconds, transactions among a few accounts, now and then a block that another replaces. Its headers hash as
-// real ones do; nothing else about it is real, least of all the execution of its transactions.
+// real ones do, over transactions that are signed and receipts that belong to them; nothing else about it is real, least of
+// all the execution of its transactions.
 package mock
 
 import (
