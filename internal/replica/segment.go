@@ -99,6 +99,15 @@ const (
 // each other from First; a row with a record carries it, and its Object is set. The same segment gives the same bytes
 // before compression.
 func EncodeSegment(s *Segment) ([]byte, error) {
+	text, err := s.text()
+	if err != nil {
+		return nil, err
+	}
+	return compress(text)
+}
+
+// text is a segment before compression.
+func (s *Segment) text() ([]byte, error) {
 	var lines bytes.Buffer
 	if err := s.appendRows(&lines); err != nil {
 		return nil, fmt.Errorf("encode segment %d: %w", s.First, err)
@@ -110,7 +119,7 @@ func EncodeSegment(s *Segment) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode segment %d: %w", s.First, err)
 	}
-	return compress(append(append(head, '\n'), lines.Bytes()...))
+	return append(append(head, '\n'), lines.Bytes()...), nil
 }
 
 func (s *Segment) appendRows(lines *bytes.Buffer) error {

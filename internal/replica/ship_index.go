@@ -242,7 +242,7 @@ func (s *Shipper) gather(ctx context.Context, from, upTo uint64) (*Segment, erro
 	bulk := &Segment{}
 	bytes := 0
 	for next := from; next <= upTo && len(bulk.Rows) < s.opts.bulkRows && bytes < s.opts.bulkBytes; {
-		part, _, err := s.getSegment(ctx, s.opts.Feed(next))
+		part, err := s.liveSegment(ctx, next, bulk)
 		if err != nil {
 			return nil, err
 		}

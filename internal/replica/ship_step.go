@@ -23,7 +23,7 @@ func (s *Shipper) step(ctx context.Context) (more bool, err error) {
 	switch {
 	case left == 0:
 	case left >= uint64(s.opts.bulkRows):
-		err = s.shipBulk(ctx, st)
+		err = s.shipMany(ctx, st)
 	default:
 		err = s.shipLive(ctx, st)
 	}
@@ -102,17 +102,27 @@ func (s *Shipper) shipLive(ctx context.Context, st shipState) error {
 	return s.finish(ctx, key, kindLive, shipped, rows)
 }
 
-// shipBulk ships a large segment with its records in it, where so many rows wait that small ones would only be put
-// together later. Everything before it must be in bulk segments, too.
-func (s *Shipper) shipBulk(ctx context.Context, st shipState) error {
+// shipMany ships a large segment, where so many rows wait that small ones would only be put together later. Everything
+// before it must be in bulk segments, too; where that cannot be, small ones must do.
+func (s *Shipper) shipMany(ctx context.Context, st shipState) error {
 	s.index.Lock()
 	defer s.index.Unlock()
-	if err := s.compact(ctx, true); err != nil {
+	err := s.compact(ctx, true)
+	if err == nil && s.index.list.End() != st.seq {
+		err = fmt.Errorf("bulk segments end with row %d, rows are shipped up to %d", s.index.list.End(), st.seq)
+	}
+	if permanent(err) || ctx.Err() != nil {
 		return err
 	}
-	if end := s.index.list.End(); end != st.seq {
-		return fmt.Errorf("bulk segments end with row %d, rows are shipped up to %d", end, st.seq)
+	s.note(tryCompact, err)
+	if err != nil {
+		return s.shipLive(ctx, st)
 	}
+	return s.shipBulk(ctx, st)
+}
+
+// shipBulk ships a segment that carries its records. It needs the lock of the index.
+func (s *Shipper) shipBulk(ctx context.Context, st shipState) error {
 	rows, err := s.read(ctx, st, s.opts.bulkRows, s.opts.bulkBytes)
 	if err != nil {
 		return err

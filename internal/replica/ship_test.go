@@ -309,6 +309,8 @@ func TestWhatIsDamagedIsMadeAgain(t *testing.T) {
 		"a record before bulk":    func(o *shelf) { o.change(o.keys("test/1/primary/block/")[0], flip) },
 		"every record":            func(o *shelf) { damageAll(o, "/block/", flip) },
 		"half of every record":    func(o *shelf) { damageAll(o, "/block/", cut) },
+		"a live segment":          func(o *shelf) { o.change(testNames.Feed(12), flip) },
+		"no first live segment":   func(o *shelf) { delete(o.held, testNames.Feed(11)) },
 		"the segment to be taken": func(o *shelf) { o.held[testNames.Feed(15)] = "half" },
 		"the bulk to be made":     func(o *shelf) { o.held[testNames.Bulk(11)] = "half" },
 	} {
@@ -336,6 +338,37 @@ func TestWhatIsDamagedIsMadeAgain(t *testing.T) {
 			}
 			holdsAll(t, f, o)
 		})
+	}
+}
+
+func TestRowsGoOnThoughSegmentsCannotBePutTogether(t *testing.T) {
+	t.Parallel()
+	f, o := newDrawnFeed().grow(2), newShelf()
+	s := newTestShipper(t, f, o, &testClock{})
+	shipped(t, s)
+	f.grow(2)
+	shipped(t, s)
+	good := []string{o.held[testNames.Feed(1)], o.held[testNames.Feed(3)]}
+	for i, first := range []uint64{1, 3} { // with its neighbour nothing tells any more what a segment was
+		o.held[testNames.Feed(first)] = flip(good[i])
+	}
+	f.grow(30)
+	for more := true; more; {
+		var err error
+		if more, err = s.step(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s.Stats().Seq != 34 || len(o.keys("test/primary/bulk/")) > 0 {
+		t.Errorf("shipped up to %d, bulk segments %v", s.Stats().Seq, o.keys("test/primary/bulk/"))
+	}
+	for i, first := range []uint64{1, 3} {
+		o.held[testNames.Feed(first)] = good[i]
+	}
+	shipped(t, s)
+	holdsAll(t, f, o)
+	if len(o.keys("test/primary/bulk/")) == 0 {
+		t.Error("nothing is put together once it can be")
 	}
 }
 

@@ -131,42 +131,6 @@ func (s *Shipper) segmentOf(ctx context.Context, c Checkpoint) (*Segment, string
 	return segment, key, err
 }
 
-// rebuild makes the segment that ends a checkpoint once more where it is lost or damaged. Its link tells whether the rows
-// are those that were shipped.
-func (s *Shipper) rebuild(ctx context.Context, c Checkpoint, key string, cause error) error {
-	rows, err := s.rowsOf(ctx, c.First, c.Seq)
-	if err != nil {
-		return err
-	}
-	built, err := s.putRecords(ctx, rows)
-	if err != nil {
-		return err
-	}
-	live := key == s.opts.Feed(c.First)
-	segment := &Segment{Head: s.head(c.First, c.Prev), Rows: built.rows(!live)}
-	segment.Source, segment.Epoch = c.Source, c.Epoch
-	stored, err := EncodeSegment(segment)
-	if err != nil {
-		return err
-	}
-	if segment.Link != c.Link {
-		return s.foreign("segment %s cannot be read (%v), and our rows %d to %d lead elsewhere", key, cause, c.First, c.Seq)
-	}
-	s.log.WithError(cause).WithField("key", key).Warn("ship: the last segment is lost or damaged, and made once more")
-	s.metrics.healed.Inc()
-	return s.put(ctx, key, stored)
-}
-
-// put stores an object whatever is there.
-func (s *Shipper) put(ctx context.Context, key string, stored []byte) error {
-	_, tag, err := s.opts.Objects.Get(ctx, key)
-	if err != nil && !errors.Is(err, objects.ErrNotFound) {
-		return err
-	}
-	_, err = s.opts.Objects.Replace(ctx, key, stored, tag)
-	return err
-}
-
 // sameRows tells whether a segment has the rows of our feed.
 func (s *Shipper) sameRows(shipped *Segment, rows []schema.ShippedRow) error {
 	if shipped.Env != s.opts.Env || shipped.Role != s.opts.Role {
