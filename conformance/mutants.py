@@ -6,6 +6,7 @@ It stands between the runner and the server that it starts; each connection is c
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import signal
 import socket
@@ -25,6 +26,7 @@ FAULTS = {
     "miscounts after a refusal": "acks: cumulative, in order, after refusals too",
     "forgets what it acked": "acks: what was acked outlives kill -9",
     "serves a second first": "acks: one first per block, whoever sends it",
+    "throws raw parts away": "data: raw parts, good and bad",
 }
 NOTHING = "nothing"
 SLUGS = {re.sub(r"[^a-z0-9]+", "-", fault).strip("-"): fault for fault in (NOTHING, *FAULTS)}
@@ -55,6 +57,8 @@ class Link:
             if self.fault == "forgets what it acked" and self.sent % 10 == 0:
                 yield self.client, frame(b"A%d f" % self.sent)
                 return
+            if self.fault == "throws raw parts away":
+                content = _without_raw(content)
         yield self.server, frame(content)
 
     def down(self, content: bytes) -> Iterator[tuple[socket.socket, bytes]]:
@@ -115,6 +119,13 @@ class Link:
         if buffer[end : end + 1] != b",":
             raise ValueError
         return buffer[match.end() : end], buffer[end + 1 :]
+
+
+def _without_raw(content: bytes) -> bytes:
+    text, _, rest = content.partition(b"\n")
+    meta = json.loads(text[1:])
+    size = meta.pop("raw", 0)
+    return b"D" + json.dumps(meta).encode() + b"\n" + rest[: len(rest) - size]
 
 
 def main(slug: str, address: str, inner: str, command: list[str]) -> int:
