@@ -11,12 +11,13 @@ import (
 	"testing"
 )
 
-// childVariable makes the test binary a writer that creates and replaces objects until it is killed.
+// childVariable makes the test binary a writer that creates and replaces objects in its working directory until it is
+// killed.
 const childVariable = "FIRSTSEEN_TEST_OBJECTS_CHILD"
 
 func TestMain(m *testing.M) {
-	if root := os.Getenv(childVariable); root != "" {
-		fmt.Println("ended:", writeForEver(root))
+	if os.Getenv(childVariable) != "" {
+		fmt.Println("ended:", writeForEver())
 		os.Exit(1)
 	}
 	os.Exit(m.Run())
@@ -25,9 +26,9 @@ func TestMain(m *testing.M) {
 // bodyOf tells of every byte whose it is, so that half an object is no whole one of another key.
 func bodyOf(text string) []byte { return bytes.Repeat([]byte(text+"\n"), 2000) }
 
-func writeForEver(root string) error {
+func writeForEver() error {
 	ctx := context.Background()
-	s, err := Open(ctx, root, Options{Writer: true})
+	s, err := Open(ctx, ".", Options{Writer: true})
 	if err != nil {
 		return err
 	}
@@ -48,7 +49,7 @@ func writeForEver(root string) error {
 func killed(t *testing.T, root string, after int) (told []string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), childVariable+"="+root)
+	cmd.Dir, cmd.Env = root, append(os.Environ(), childVariable+"=yes")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
