@@ -92,7 +92,7 @@ Exit codes: 0 success, 1 failure at run time, 2 wrong usage or configuration; ot
 	for _, build := range []func([]string) *cobra.Command{clientCommand, serverCommand, judgeCommand, statsCommand,
 		gatewayCommand, upCommand, migrateCommand, configCommand, healthcheckCommand, cordonCommand, uncordonCommand,
 		spoolCommand, keysCommand, refusalsCommand, shipCommand, shippedCommand, followCommand, rewindCommand, switchCommand, digestCommand,
-		blocksCommand, blockCommand, txCommand, accountCommand, nodesCommand, connectionsCommand, observersCommand, tailCommand} {
+		blocksCommand, blockCommand, txCommand, accountCommand, nodesCommand, connectionsCommand, observersCommand, tailCommand, replicaCommand} {
 		root.AddCommand(build(environ))
 	}
 	root.AddCommand(versionCommand())
