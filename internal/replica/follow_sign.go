@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/firstseen/firstseen/internal/objects"
+	"github.com/firstseen/firstseen/internal/store"
 )
 
 // watch reads the writer's sign of life and what no row tells, every few seconds until ctx ends.
@@ -55,6 +56,16 @@ func (s *session) readSide(ctx context.Context, last string) string {
 	side, err := DecodeSide(body)
 	if err == nil {
 		err = s.opts.Store.ApplySide(ctx, &side.Side)
+	}
+	if err == nil && len(side.Sightings) > 0 {
+		place := s.state.current()
+		if place.Seq < side.Seq {
+			return last // not all of them have their record
+		}
+		_, err = s.opts.Store.Apply(ctx, &store.Application{Believed: &place, After: place, Sightings: side.Sightings})
+		if errors.Is(err, store.ErrReplicaMoved) {
+			return last // a segment came between
+		}
 	}
 	if err != nil {
 		if ctx.Err() == nil {

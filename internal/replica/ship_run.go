@@ -56,6 +56,8 @@ type shipState struct {
 	behind time.Time           // when the oldest row that is not shipped was written; zero if all are
 
 	sighted time.Time // up to when, by the store's clock, it is shipped who else saw records
+
+	waiting []schema.ShippedSighting // that no segment has; never changed, only replaced
 }
 
 // place is how far rows are shipped.

@@ -22,9 +22,9 @@ func (s *Shipper) writeSide(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	at := side.At
+	at, st := side.At, s.look()
 	side.At = time.Time{}
-	timeless, err := EncodeSide(Side{Side: *side})
+	timeless, err := EncodeSide(Side{Side: *side, Sightings: st.waiting})
 	if err != nil {
 		return err
 	}
@@ -33,7 +33,7 @@ func (s *Shipper) writeSide(ctx context.Context) error {
 		return nil
 	}
 	side.At = at
-	stored, err := EncodeSide(Side{Epoch: s.look().epoch, Side: *side})
+	stored, err := EncodeSide(Side{Epoch: st.epoch, Side: *side, Sightings: st.waiting, Seq: st.seq})
 	if err != nil {
 		return err
 	}

@@ -51,6 +51,18 @@ func (g *sightings) of(rows []schema.ShippedRow) {
 	}
 }
 
+// inSide is how many of those that wait are in the side object at most.
+const inSide = 4096
+
+// showSightings hands those that wait to whoever writes the side object.
+func (s *Shipper) showSightings() {
+	waiting := s.sightings.waiting
+	waiting = waiting[:min(len(waiting), inSide)]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state.waiting = waiting
+}
+
 // shipped says that what waited waits no more.
 func (g *sightings) shipped() { g.waiting, g.upTo = nil, g.since }
 

@@ -30,7 +30,9 @@ func (s *Shipper) step(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	return left > 0, s.lookForSightings(ctx)
+	err = s.lookForSightings(ctx)
+	s.showSightings()
+	return left > 0, err
 }
 
 // snapshot looks where the feed ends.

@@ -14,6 +14,11 @@ type Side struct {
 	Format      int    `json:"format"`
 	Epoch       uint64 `json:"epoch"` // the fencing number of the writer that made it
 	schema.Side `json:",inline"`
+
+	// Sightings are those that wait for a segment, so that they come soon where no row does. They are of records in the
+	// rows up to Seq.
+	Sightings []schema.ShippedSighting `json:"sightings,omitempty"`
+	Seq       uint64                   `json:"seq,omitempty"`
 }
 
 // EncodeSide returns a side object as it is stored.
