@@ -53,9 +53,10 @@ lint: ## formatters and linters only; the first run builds golangci-lint, which 
 	deploy/dev/check-python
 
 .PHONY: bench
-bench: ## ingest, queries of a million blocks, live readers, each beside a ceiling (4 minutes each), then the benchmarks
+bench: ## ingest, queries of a million blocks, replicas, live readers, beside ceilings (4 minutes each), then the benchmarks
 	deploy/dev/with-services go run ./bench $(BENCHFLAGS)
 	deploy/dev/with-services go run ./bench/queries $(QUERYFLAGS)
+	deploy/dev/with-services --kafka go run ./bench/replica $(REPLICAFLAGS)
 	go -C bench/fanout run . $(FANOUTFLAGS)
 	deploy/dev/with-services go test -run '^$$' -bench . -benchmem -timeout 20m $(TESTFLAGS) ./...
 
