@@ -261,7 +261,9 @@ func TestAReplicaIsRewoundAndFollowsOn(t *testing.T) {
 	}
 	f.offer("primary", branch(1, "a", 21, 24, "1a20")...)
 	f.ship(small())
-	f.follow("primary")
+	if err := f.follow("primary").Ready(t.Context()); err != nil {
+		t.Error(err)
+	}
 	f.equal("primary", 1, 0)
 	f.equal("primary", 2, 0)
 	tally, err := f.replica.Tally(t.Context(), 0, 1000)

@@ -76,7 +76,9 @@ func TestAReplicaGoesOnWithAnotherRoleFromItsHead(t *testing.T) {
 	if len(w.Chains) != 1 || w.Chains[0].Meet == nil || w.Chains[0].Meet.Number != 200 || w.Chains[0].Leaving != 0 {
 		t.Fatalf("%+v", w)
 	}
-	f.follow("standby")
+	if err := f.follow("standby").Ready(t.Context()); err != nil {
+		t.Error(err)
+	}
 	f.branchIs("standby", 1)
 	f.equal("standby", 1, 201)
 	if end, err := f.replica.FeedEnd(t.Context()); err != nil || end.Epoch == was.Epoch || end.Was != was.Epoch {
@@ -116,7 +118,9 @@ func TestAReplicaGoesBackToMeetAnotherRole(t *testing.T) {
 		w.Chains[1].Meet != nil || w.Chains[1].Leaving != 40 {
 		t.Fatalf("%+v", w)
 	}
-	f.follow("standby")
+	if err := f.follow("standby").Ready(t.Context()); err != nil {
+		t.Error(err)
+	}
 	f.branchIs("standby", 1)
 	f.branchIs("standby", 2)
 	f.equal("standby", 1, 73)

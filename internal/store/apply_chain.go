@@ -198,9 +198,15 @@ func (a *application) compareChains() error {
 		return err
 	}
 	for _, theirs := range a.Chains {
+		if a.told.told[theirs.Chain] > a.After.Seq {
+			continue // what is here is further on
+		}
 		i, ok := slices.BinarySearchFunc(ours, theirs.Chain, func(s schema.ChainState, id uint64) int {
 			return cmp.Compare(s.Chain, id)
 		})
+		if _, mixed := a.told.foreign[theirs.Chain]; ok && mixed { // another writer began and settled it elsewhere
+			ours[i].Root, ours[i].Safe, ours[i].Finalized = theirs.Root, theirs.Safe, theirs.Finalized
+		}
 		if !ok || !sameState(ours[i], theirs) {
 			a.differ = append(a.differ, theirs)
 		}
