@@ -146,10 +146,13 @@ func (w *writer) committed(seq uint64) {
 	}
 }
 
-// fill offers blocks, a few at a time, and reports the chain after each few, so that their statuses change as they would.
+// fewBlocks are offered at once: as an observer does that catches up.
+const fewBlocks = 512
+
+// fill offers blocks, and reports the chain after each few, so that their statuses change as they would.
 func fill(ctx context.Context, s *store.Store, g *generator, blocks int) error {
 	for done := 0; done < blocks; {
-		few := min(safeLag, blocks-done)
+		few := min(fewBlocks, blocks-done)
 		if err := offer(ctx, s, g, few); err != nil {
 			return err
 		}
