@@ -108,45 +108,52 @@ func EncodeSegment(s *Segment) ([]byte, error) {
 
 // text is a segment before compression.
 func (s *Segment) text() ([]byte, error) {
-	var lines bytes.Buffer
-	if err := s.appendRows(&lines); err != nil {
-		return nil, fmt.Errorf("encode segment %d: %w", s.First, err)
-	}
-	if err := s.appendRest(&lines); err != nil {
+	events, size, err := s.seal()
+	if err != nil {
 		return nil, fmt.Errorf("encode segment %d: %w", s.First, err)
 	}
 	head, err := json.Marshal(s.Head)
 	if err != nil {
 		return nil, fmt.Errorf("encode segment %d: %w", s.First, err)
 	}
-	return append(append(head, '\n'), lines.Bytes()...), nil
+	lines := bytes.NewBuffer(make([]byte, 0, len(head)+1+size))
+	lines.Write(append(head, '\n'))
+	for i := range s.Rows {
+		s.Rows[i].appendLine(lines, events[i])
+	}
+	if err := s.appendRest(lines); err != nil {
+		return nil, fmt.Errorf("encode segment %d: %w", s.First, err)
+	}
+	return lines.Bytes(), nil
 }
 
-func (s *Segment) appendRows(lines *bytes.Buffer) error {
+// seal checks the rows and sets what the head says of them. It returns the JSON of their events, and how many bytes their
+// lines take at most.
+func (s *Segment) seal() (events [][]byte, size int, err error) {
 	if len(s.Rows) == 0 {
-		return errors.New("no rows")
+		return nil, 0, errors.New("no rows")
 	}
 	link := s.Prev
+	events = make([][]byte, len(s.Rows))
 	for i := range s.Rows {
 		r := &s.Rows[i]
 		if want := s.First + uint64(i); r.Event.Seq != want {
-			return fmt.Errorf("row %d where %d belongs", r.Event.Seq, want)
+			return nil, 0, fmt.Errorf("row %d where %d belongs", r.Event.Seq, want)
 		}
 		if err := r.encodeBody(); err != nil {
-			return err
+			return nil, 0, err
 		}
 		if HasObject(r.Event.Kind) == r.Object.IsZero() {
-			return fmt.Errorf("row %d of kind %s: %s", r.Event.Seq, r.Event.Kind, "a record and its object belong together")
+			return nil, 0, fmt.Errorf("row %d of kind %s has object %s", r.Event.Seq, r.Event.Kind, r.Object)
 		}
-		event, err := encodeEvent(&r.Event)
-		if err != nil {
-			return fmt.Errorf("row %d: %w", r.Event.Seq, err)
+		if events[i], err = encodeEvent(&r.Event); err != nil {
+			return nil, 0, fmt.Errorf("row %d: %w", r.Event.Seq, err)
 		}
-		link = NextLink(link, event, r.Object)
-		r.appendLine(lines, event)
+		link = NextLink(link, events[i], r.Object)
+		size += len(rowStart) + len(events[i]) + len(rowObject) + 2*len(r.Object) + len(rowRecord) + len(r.body) + len("\"}\n")
 	}
 	s.Format, s.Last, s.Link, s.At = Format, s.First+uint64(len(s.Rows))-1, link, s.At.UTC()
-	return nil
+	return events, size, nil
 }
 
 // encodeBody sets the JSON of a record that the row carries, and its hash.
