@@ -17,10 +17,10 @@ import (
 	"github.com/firstseen/firstseen/schema"
 )
 
-// fleet is writers that ship into one folder, and a replica of one of them.
+// fleet is writers that ship into one object store, and a replica of one of them.
 type fleet struct {
 	t       *testing.T
-	objects objects.Store
+	objects *shelf
 	writers map[string]*store.Store // by role
 	replica *store.Store
 	now     time.Time
@@ -28,12 +28,7 @@ type fleet struct {
 
 func newFleet(t *testing.T, roles ...string) *fleet {
 	t.Helper()
-	o, err := objects.Open(t.Context(), "file:"+t.TempDir(), objects.Options{Writer: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = o.Close() })
-	f := &fleet{t: t, objects: o, writers: map[string]*store.Store{}, replica: openStore(t, "memory", false), now: time.Unix(1e9, 0)}
+	f := &fleet{t: t, objects: newShelf(), writers: map[string]*store.Store{}, replica: openStore(t, "memory", false), now: time.Unix(1e9, 0)}
 	for _, role := range roles {
 		f.writers[role] = openStore(t, "memory", true)
 	}
@@ -109,7 +104,7 @@ func (f *fleet) see(role string, chain uint64, head one, final *one) {
 	}
 }
 
-// ship brings everything that the roles have into the folder.
+// ship brings everything that the roles have into the object store.
 func (f *fleet) ship(sizes sizes) {
 	f.t.Helper()
 	for role, s := range f.writers {
@@ -374,14 +369,9 @@ func TestRewindsThatCannotBeSayWhy(t *testing.T) {
 	if entries, err := f.replica.Audit(t.Context(), 10); err != nil || len(entries) != 0 {
 		t.Errorf("%+v, %v", entries, err)
 	}
-	// A folder that does not hold what was followed.
+	// An object store that does not hold what was followed.
 	empty := f.rewindOptions(1, 5)
-	folder, err := objects.Open(t.Context(), "file:"+t.TempDir(), objects.Options{Writer: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer folder.Close()
-	empty.Objects = folder
+	empty.Objects = newShelf()
 	if _, err := PlanRewind(t.Context(), empty); !errors.Is(err, objects.ErrNotFound) {
 		t.Error(err)
 	}
