@@ -71,6 +71,7 @@ func (c *rpcSocket) take(text []byte) {
 	ctx, cancel := context.WithTimeout(c.ctx, api.opts.RequestTimeout)
 	defer cancel()
 	view := api.rpc.View(ctx, c.chain)
+	defer view.Close()
 	var (
 		mu    sync.Mutex // guards after
 		after []func()

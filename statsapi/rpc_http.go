@@ -68,6 +68,7 @@ func (a *API) postRPC(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	view := a.rpc.View(r.Context(), chain)
+	defer view.Close()
 	if state, _ := view.Chain(); state != nil {
 		w.Header().Set(heightHeader, formatUint(state.Head.Number))
 	}

@@ -45,6 +45,7 @@ type Options struct {
 	CacheBytes int64 // of opened blocks that are kept for who asks next; default 64 MiB
 	MaxBatch   int   // calls in one request; default 100
 	MaxAnswer  int64 // bytes of the answers to one request; default 32 MiB
+	MaxLarge   int   // requests at once with answers above 1 MiB, further ones wait; default 8
 	MaxRange   int   // blocks in the range of eth_getLogs; default 10,000
 	MaxLogs    int   // logs in one answer; default 10,000
 
@@ -60,6 +61,7 @@ type Service struct {
 	heads    *heads
 	blocks   *blocks
 	finals   *finals
+	large    chan struct{} // an element for each request with a large answer; further ones wait
 	scans    chan struct{} // an element for each long search under way; further ones wait
 	upstream *upstream     // nil: nobody is asked
 	metrics  *metrics
@@ -71,7 +73,7 @@ func New(o Options) (*Service, error) {
 		return nil, errors.New("ethrpc: no store")
 	}
 	if min(o.UpstreamTimeout, time.Duration(o.UpstreamCalls), time.Duration(o.CacheBytes), time.Duration(o.MaxBatch),
-		time.Duration(o.MaxAnswer), time.Duration(o.MaxRange), time.Duration(o.MaxLogs)) < 0 {
+		time.Duration(o.MaxAnswer), time.Duration(o.MaxLarge), time.Duration(o.MaxRange), time.Duration(o.MaxLogs)) < 0 {
 		return nil, errors.New("ethrpc: limits and times must not be negative")
 	}
 	o.Version = cmp.Or(o.Version, "dev")
@@ -80,10 +82,12 @@ func New(o Options) (*Service, error) {
 	o.CacheBytes = cmp.Or(o.CacheBytes, 64<<20)
 	o.MaxBatch = cmp.Or(o.MaxBatch, 100)
 	o.MaxAnswer = cmp.Or(o.MaxAnswer, 32<<20)
+	o.MaxLarge = cmp.Or(o.MaxLarge, 8)
 	o.MaxRange = cmp.Or(o.MaxRange, 10_000)
 	o.MaxLogs = cmp.Or(o.MaxLogs, 10_000)
 	o.Log = quiet.Log(o.Log)
-	s := &Service{o: o, log: o.Log, methods: methods(), heads: &heads{store: o.Store}, finals: newFinals(), scans: make(chan struct{}, atOnce/2)}
+	s := &Service{o: o, log: o.Log, methods: methods(), heads: &heads{store: o.Store}, finals: newFinals(), scans: make(chan struct{}, atOnce/2),
+		large: make(chan struct{}, o.MaxLarge)}
 	var err error
 	if s.metrics, err = newMetrics(o.Registerer); err != nil {
 		return nil, fmt.Errorf("ethrpc: register metrics: %w", err)
@@ -111,10 +115,10 @@ type View struct {
 }
 
 // View looks where the chain stands that is named or, if none is, the only one. What keeps it from that is told to each
-// call that needs a chain.
+// call that needs a chain. The view must be closed.
 func (s *Service) View(ctx context.Context, named *uint64) *View {
 	v := &View{s: s}
-	v.budget.left.Store(s.o.MaxAnswer)
+	v.budget.most, v.budget.places = s.o.MaxAnswer, s.large
 	states, err := s.heads.read(ctx)
 	if err != nil {
 		v.problem = s.explain(ctx, "View", err)
@@ -172,7 +176,11 @@ func (v *View) Answer(ctx context.Context, c *jsonrpc.Call) (result, failure []b
 	if v.s.upstream != nil && (lacking || !known && stateful[c.Method]) {
 		result, failure, err = v.pass(ctx, c)
 	}
-	if err == nil && !v.budget.spend(len(result)+len(failure)) {
+	fits := true
+	if err == nil {
+		fits, err = v.budget.spend(ctx, len(result)+len(failure))
+	}
+	if !fits && err == nil {
 		err = jsonrpc.Errorf(jsonrpc.CodeTooLarge, "the answers to one request may come to %d bytes: ask for less at once",
 			v.s.o.MaxAnswer)
 	}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/sirupsen/logrus"
@@ -373,5 +374,33 @@ func TestFinalizedHeightsAreRememberedUntilTheStoreIsTakenBack(t *testing.T) {
 	final(9)
 	if got := f.find(height{5, 10}); got != "" {
 		t.Errorf("after the store was taken back: %q", got)
+	}
+}
+
+func TestLargeAnswersWaitForAPlaceAndGiveItBack(t *testing.T) {
+	t.Parallel()
+	f, _ := growthOf(t, 3, devnet.Options{Endpoints: 1, Transfers: 40})
+	l := serve(t, Options{Store: f.store, MaxLarge: 1})
+	one := `{"jsonrpc":"2.0","id":1,"method":"eth_getBlockByNumber","params":["0x1",true]}`
+	large := "[" + strings.Repeat(one+",", 99) + one + "]"
+	if n := len(l.say(large)); n < freeAnswer {
+		t.Fatalf("%d bytes are no large answer", n)
+	}
+	holder := l.s.View(t.Context(), nil)
+	if ok, err := holder.budget.spend(t.Context(), freeAnswer+1); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	req, _ := l.s.Parse([]byte(large))
+	v := l.s.View(short, nil)
+	if got := Reply(short, req, v.Answer); !bytes.Contains(got, []byte("not answered in time")) {
+		t.Errorf("%.300s", got)
+	}
+	v.Close()
+	l.want("eth_blockNumber", `[]`, `"0x3"`)
+	holder.Close()
+	if got := l.say(large); bytes.Contains(got, []byte(`"error"`)) || len(l.s.large) != 0 {
+		t.Errorf("%.300s, %d places are taken", got, len(l.s.large))
 	}
 }

@@ -202,7 +202,9 @@ func (l *local) say(text string) []byte {
 	if problem != nil {
 		return jsonrpc.AppendAnswer(nil, nil, nil, jsonrpc.Failure(problem))
 	}
-	return Reply(l.t.Context(), req, l.s.View(l.t.Context(), nil).Answer)
+	v := l.s.View(l.t.Context(), nil)
+	defer v.Close()
+	return Reply(l.t.Context(), req, v.Answer)
 }
 
 func (l *local) ask(method, params string) reply {
@@ -218,7 +220,12 @@ func (l *local) ask(method, params string) reply {
 // growth is a simulated chain of so many blocks and a store that has all of it.
 func growth(t testing.TB, blocks int) (*fixture, *node) {
 	t.Helper()
-	net, err := devnet.New(devnet.Options{Endpoints: 1, Seed: 7})
+	return growthOf(t, blocks, devnet.Options{Endpoints: 1, Seed: 7})
+}
+
+func growthOf(t testing.TB, blocks int, o devnet.Options) (*fixture, *node) {
+	t.Helper()
+	net, err := devnet.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,6 +33,7 @@ func FuzzParameters(f *testing.F) {
 			return
 		}
 		v := l.s.View(t.Context(), nil)
+		defer v.Close()
 		for i := range req.Calls {
 			result, failure := v.Answer(t.Context(), &req.Calls[i])
 			var e jsonrpc.Error

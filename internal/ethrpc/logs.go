@@ -202,7 +202,7 @@ func getLogs(ctx context.Context, v *View, params [][]byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	found := &foundLogs{filter: f, most: v.s.o.MaxLogs, size: max(v.budget.left.Load(), 0)}
+	found := &foundLogs{filter: f, most: v.s.o.MaxLogs, size: v.budget.left()}
 	if f.block != nil {
 		key, err := v.known(ctx, schema.Hash(*f.block), false)
 		if err != nil {

@@ -13,10 +13,52 @@ import (
 // atOnce is how many calls of one batch are under way at the same time.
 const atOnce = 8
 
-// budget is how many bytes of answers a request may still hold.
-type budget struct{ left atomic.Int64 }
+// freeAnswer is how many bytes of answers any request may hold. One that needs more waits for one of the places for large
+// answers and keeps it until the answer is written, so that memory is bounded whatever the number of connections.
+const freeAnswer = 1 << 20
 
-func (b *budget) spend(n int) bool { return b.left.Add(-int64(n)) >= 0 }
+// budget counts the bytes of answers that one request holds.
+type budget struct {
+	most   int64
+	places chan struct{} // of the service: an element for each request with a large answer
+	used   atomic.Int64
+
+	mu    sync.Mutex // guards place
+	place bool       // taken
+}
+
+// left is how many bytes there still may be.
+func (b *budget) left() int64 { return max(b.most-b.used.Load(), 0) }
+
+// spend counts n bytes more, and tells whether they are not too many. The error is that no place was had in time.
+func (b *budget) spend(ctx context.Context, n int) (bool, error) {
+	used := b.used.Add(int64(n))
+	if used > b.most {
+		return false, nil
+	}
+	if used <= freeAnswer {
+		return true, nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.place {
+		return true, nil
+	}
+	select {
+	case b.places <- struct{}{}:
+		b.place = true
+		return true, nil
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+}
+
+// Close gives back what answers took. Call it once they are written; nothing more may be asked then.
+func (v *View) Close() {
+	if v.budget.place {
+		<-v.budget.places
+	}
+}
 
 type answered struct{ result, failure []byte }
 
