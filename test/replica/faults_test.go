@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -71,12 +72,11 @@ type checkpoint struct {
 }
 
 func (s *site) checkpoint() (c checkpoint, err error) {
-	for _, key := range s.bucket.objects("test/") {
-		if strings.HasSuffix(key, "/writer") {
-			return c, json.Unmarshal(s.bucket.read(key), &c)
-		}
+	key := "test/" + s.role + "/writer"
+	if !slices.Contains(s.bucket.objects("test/"+s.role+"/"), key) {
+		return c, errors.New("nothing is shipped yet")
 	}
-	return c, errors.New("nothing is shipped yet")
+	return c, json.Unmarshal(s.bucket.read(key), &c)
 }
 
 // shipped waits until all that the writer has is in the object store.

@@ -66,6 +66,7 @@ type site struct {
 	t        *testing.T
 	net      network
 	marks    marks
+	role     string
 	dsn      string
 	db       *sql.DB
 	api      string // base URL of the writer's API
@@ -79,28 +80,49 @@ type site struct {
 func newSite(t *testing.T, n network, m marks, kafka string) *site {
 	t.Helper()
 	t.Cleanup(func() { _ = n.Close() })
-	s := &site{t: t, net: n, marks: m, dsn: testenv.MySQL(t), bucket: newBucket(t), kafka: kafka}
+	s := &site{t: t, net: n, marks: m, role: "primary", bucket: newBucket(t), kafka: kafka}
+	s.write()
+	return s
+}
+
+// another starts another writer of the same chain that ships under a role of its own.
+func (s *site) another(role string) *site {
+	s.t.Helper()
+	other := &site{t: s.t, net: s.net, marks: s.marks, role: role, bucket: s.bucket, kafka: s.kafka}
+	other.write()
+	return other
+}
+
+// write starts the writer and ship.
+func (s *site) write() {
+	s.t.Helper()
+	s.dsn = testenv.MySQL(s.t)
 	var err error
 	if s.db, err = sql.Open("mysql", s.dsn); err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = s.db.Close() })
-	if _, stderr, code := binary.Once(t, nil, "migrate", "--db", s.dsn); code != 0 {
-		t.Fatalf("migrate: %s", stderr)
+	s.t.Cleanup(func() { _ = s.db.Close() })
+	if _, stderr, code := binary.Once(s.t, nil, "migrate", "--db", s.dsn); code != 0 {
+		s.t.Fatalf("migrate: %s", stderr)
 	}
 	server := s.start("server", "--name", "server", "--listen", "127.0.0.1:0", "--db", s.dsn)
-	s.api = "http://" + s.start("stats", "--listen", "127.0.0.1:0", "--db", s.dsn).Addr(t, "stats")
+	s.api = "http://" + s.start("stats", "--listen", "127.0.0.1:0", "--db", s.dsn).Addr(s.t, "stats")
+	nodes := s.net.URLs()
 	for i, name := range []string{"alice", "bob"} {
-		s.start("client", "--name", name, "--node", n.URLs()[i%len(n.URLs())], "--poll", "50ms", "--start", "earliest", "--raw",
-			"--server", server.Addr(t, "server"))
+		s.start("client", "--name", name, "--node", nodes[i%len(nodes)], "--poll", "50ms", "--start", "earliest", "--raw",
+			"--server", server.Addr(s.t, "server"))
 	}
 	s.ship = s.start(s.shipping()...)
-	return s
 }
 
 func (s *site) start(args ...string) *process.Process {
 	s.t.Helper()
-	return binary.Start(s.t, s.bucket.environ(), args...)
+	return binary.Start(s.t, s.environ(), args...)
+}
+
+// environ is what processes are not told by flags: secrets.
+func (s *site) environ() []string {
+	return append(s.bucket.environ(), "FIRSTSEEN_ADMIN_TOKEN=0123456789abcdef")
 }
 
 // shipping is how ship is started.
@@ -110,7 +132,7 @@ func (s *site) shipping() []string {
 
 // through is what ship and follow have to be told about what is between them.
 func (s *site) through() []string {
-	return []string{"--objects", s.bucket.url(), "--env", "test", "--kafka-brokers", s.kafka}
+	return []string{"--objects", s.bucket.url(), "--env", "test", "--role", s.role, "--kafka-brokers", s.kafka}
 }
 
 // replica is one replica, which can be killed and started again as it was.
