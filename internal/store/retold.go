@@ -2,7 +2,6 @@ package store
 
 import (
 	"fmt"
-	"math"
 
 	"gorm.io/gorm"
 
@@ -57,6 +56,3 @@ func (r retold) isForeign(chain, number uint64) bool {
 func (r retold) compares(d schema.RangeDigest) bool {
 	return d.Seq >= r.told[d.Chain] && !r.isForeign(d.Chain, d.From)
 }
-
-// everyHeight is a foreign height above all others.
-const everyHeight uint64 = math.MaxInt64

@@ -292,7 +292,7 @@ func (m *mover) forget(chain uint64, blocks []blockRow) error {
 		for _, step := range []*gorm.DB{
 			m.tx.Exec("DELETE FROM observations WHERE record IN ?", ids),
 			m.tx.Exec("DELETE FROM raws WHERE record IN ?", ids),
-			m.tx.Exec("DELETE FROM transactions WHERE block IN ? AND chain = ?", append(keys, ""), chain),
+			m.tx.Exec("DELETE FROM transactions WHERE block IN ? AND chain = ?", keys, chain),
 			m.tx.Exec("DELETE FROM records WHERE id IN ?", ids),
 			// What comes again with these ids is to be pruned again.
 			m.tx.Exec("UPDATE retention SET up_to = ? WHERE up_to >= ?", max(slices.Min(ids), 1)-1, slices.Min(ids)),
