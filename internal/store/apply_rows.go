@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -29,17 +30,37 @@ func shippedTransactionsTable() table {
 // indexBits is how far a record's id is shifted in the ids of its transactions, which are its own with the index.
 const indexBits = 20
 
-// newApplyStatements are the statements of Apply. Whatever fails takes the whole transaction along: so that nothing would
-// be left of the statement alone, SQLite would keep a journal of every page that it touches, a quarter of its work.
+// newApplyStatements are the statements of Apply. Each inserts one row: of an insert of many, SQLite keeps a journal of
+// every page that it touches, so that nothing would be left of that statement alone, and that costs more than it saves.
 func newApplyStatements() *statements {
 	texts := map[statement]string{}
 	for size := 1; size <= chunkRows; size *= 2 {
 		texts[statement{lookup, size}] = placedSQL(size)
-		for _, t := range []table{shippedTable(), observationsTable(), shippedTransactionsTable(), rawsTable(), feedTable()} {
-			texts[statement{t.name, size}] = "INSERT OR FAIL" + strings.TrimPrefix(dialectSQLite.insertSQL(t, size), "INSERT")
-		}
+	}
+	for _, t := range []table{shippedTable(), observationsTable(), shippedTransactionsTable(), rawsTable(), feedTable()} {
+		texts[statement{t.name, 1}] = dialectSQLite.insertSQL(t, 1)
 	}
 	return &statements{texts: texts}
+}
+
+// insert writes rows, whose columns lie one after the other in args.
+func (a *application) insert(table string, args []any) error {
+	if len(args) == 0 {
+		return nil
+	}
+	width := strings.Count(a.stmts.texts[statement{table, 1}], "?")
+	stmt := a.stmts.in(a.ctx, a.tx, statement{table, 1}) //nolint:sqlclosecheck // the transaction ends it
+	plain := context.WithoutCancel(a.ctx)                // one that may end costs the driver a goroutine for each row
+	for n := 0; len(args) > 0; n++ {
+		if n%chunkRows == 0 && a.ctx.Err() != nil {
+			return a.ctx.Err()
+		}
+		if _, err := stmt.ExecContext(plain, args[:width]...); err != nil {
+			return fmt.Errorf("insert %s: %w", table, err)
+		}
+		args = args[width:]
+	}
+	return nil
 }
 
 func placedSQL(keys int) string {
@@ -179,7 +200,7 @@ func (a *application) writeRecords() error {
 			raws = append(raws, b.id, b.fresh.Raw)
 		}
 	}
-	err := a.stmts.insert(a.ctx, a.tx, inRecords, records)
+	err := a.insert(inRecords, records)
 	if sqliteCode(err) == sqlite3.SQLITE_CONSTRAINT {
 		return a.blame(err)
 	}
@@ -190,7 +211,7 @@ func (a *application) writeRecords() error {
 		name string
 		args []any
 	}{{inObservations, seen}, {inTransactions, transactions}, {inRaws, raws}} {
-		if err := a.stmts.insert(a.ctx, a.tx, t.name, t.args); err != nil {
+		if err := a.insert(t.name, t.args); err != nil {
 			return err
 		}
 	}
@@ -314,7 +335,7 @@ func (a *application) writeSightings() error {
 		args = append(args, c.blocks[string(t.Key)].id, t.Observer, t.Node, t.Server, string(t.Origin),
 			schema.Micros(t.ObservedAt), schema.Micros(t.ReceivedAt))
 	}
-	return a.stmts.insert(a.ctx, a.tx, inObservations, args)
+	return a.insert(inObservations, args)
 }
 
 // writeStatuses changes the statuses of blocks that were stored before.
@@ -347,7 +368,7 @@ func (a *application) writeFeed() error {
 		args = append(args, r.Seq, string(r.Kind), r.Chain, word(r.Key), number(r.Number), number(r.To), word(r.Status),
 			word(r.Was), word(r.Note), schema.Micros(r.At))
 	}
-	if err := a.stmts.insert(a.ctx, a.tx, inFeed, args); err != nil {
+	if err := a.insert(inFeed, args); err != nil {
 		return err
 	}
 	err := a.db.Model(&counterRow{}).Where("id = 1").UpdateColumn("last_seq", a.seq).Error
