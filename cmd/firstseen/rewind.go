@@ -65,7 +65,7 @@ The exit code is 2 if the request cannot be met as it is; the error names what t
 			return err
 		}
 		if r.BelowFinalized {
-			p.log.WithField("finalized", *r.Before.Finalized).Warn("blocks below the finalized height are taken out, to be fetched again")
+			p.log.WithField("finalized", *r.Before.Finalized).Warn("blocks below the finalized height are among those that leave")
 		}
 		return printRewind(cmd.OutOrStdout(), rewindViewOf(r, dry), asJSON)
 	}
