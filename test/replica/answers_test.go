@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/firstseen/firstseen/schema"
@@ -49,11 +50,27 @@ func getJSON(ctx context.Context, url string, into any) error {
 
 // listed is what the tests read of lists.
 type listed struct {
-	Data []struct {
-		Hash schema.Hash
-		Key  string
-	}
+	Data []json.RawMessage
 	Next *string `json:"next_cursor"`
+}
+
+// named is what they read of what is on them.
+type named struct {
+	Hash schema.Hash
+	Key  string
+}
+
+// names reads a list to its end.
+func names(ctx context.Context, api, path string) (all []named, paths []string, err error) {
+	var broken error
+	paths, err = pages(ctx, api, path, func(l listed) {
+		for _, d := range l.Data {
+			var n named
+			broken = errors.Join(broken, json.Unmarshal(d, &n))
+			all = append(all, n)
+		}
+	})
+	return all, paths, errors.Join(err, broken)
 }
 
 // block is what the tests read of a block.
@@ -84,19 +101,17 @@ func pages(ctx context.Context, api, path string, each func(listed)) (paths []st
 	return paths, nil
 }
 
-const blockList = "/v1/blocks?limit=50"
+const (
+	blockList       = "/v1/blocks?limit=50"
+	transactionList = "/transactions?limit=100" // of an account
+)
 
 // blocks reads all blocks that a stats API has.
 func blocks(ctx context.Context, api string) (all []block, err error) {
-	var hashes []schema.Hash
-	_, err = pages(ctx, api, blockList, func(l listed) {
-		for _, b := range l.Data {
-			hashes = append(hashes, b.Hash)
-		}
-	})
-	for _, hash := range hashes {
+	list, _, err := names(ctx, api, blockList)
+	for _, n := range list {
 		var b block
-		err = errors.Join(err, getJSON(ctx, fmt.Sprintf("%s/v1/blocks/%s", api, hash), &b))
+		err = errors.Join(err, getJSON(ctx, fmt.Sprintf("%s/v1/blocks/%s", api, n.Hash), &b))
 		all = append(all, b)
 	}
 	return all, err
@@ -120,18 +135,15 @@ func paths(ctx context.Context, api string) ([]string, error) {
 		}
 	}
 	for account := range accounts {
-		all = append(all, "/v1/accounts/"+account, "/accountDeploys/"+account+"?page=1&limit=5")
-		more, err2 := pages(ctx, api, "/v1/accounts/"+account+"/transactions?limit=100", func(listed) {})
-		all, err = append(all, more...), errors.Join(err, err2)
+		all = append(all, "/v1/accounts/"+account, "/v1/accounts/"+account+transactionList, "/accountDeploys/"+account+"?page=1&limit=5")
 	}
 	for _, path := range []string{blockList, "/v1/feed?limit=100", "/v1/records?limit=100"} {
-		more, err2 := pages(ctx, api, path, func(l listed) {
-			for _, r := range l.Data {
-				if r.Key != "" {
-					all = append(all, "/v1/records/"+r.Key, "/v1/records/"+r.Key+"/payload")
-				}
+		list, more, err2 := names(ctx, api, path)
+		for _, n := range list {
+			if n.Key != "" {
+				all = append(all, "/v1/records/"+n.Key, "/v1/records/"+n.Key+"/payload")
 			}
-		})
+		}
 		all, err = append(all, more...), errors.Join(err, err2)
 	}
 	slices.Sort(all)
@@ -161,6 +173,9 @@ func still(v any) any {
 
 // answer is what an API says at a path: a status and a body that can be compared.
 func answer(ctx context.Context, api, path string) (string, error) {
+	if strings.HasSuffix(path, transactionList) {
+		return wholeList(ctx, api, path)
+	}
 	code, body, err := ask(ctx, http.MethodGet, api+path, nil)
 	if err != nil {
 		return "", err
@@ -174,6 +189,18 @@ func answer(ctx context.Context, api, path string) (string, error) {
 		body, err = json.Marshal(still(v))
 	}
 	return fmt.Sprintf("%d %s", code, body), err
+}
+
+// wholeList is a list from its first page to its last. A place within the transactions of an account has another name at
+// replicas than at the writer, so pages are compared by what is on them.
+func wholeList(ctx context.Context, api, path string) (string, error) {
+	var all []byte
+	_, err := pages(ctx, api, path, func(l listed) {
+		for _, d := range l.Data {
+			all = append(append(all, d...), '\n')
+		}
+	})
+	return string(all), err
 }
 
 // sameAnswers compares everything that two stats APIs say, and returns the first difference.

@@ -261,7 +261,8 @@ func (s *site) sums() map[string][sha256.Size]byte {
 	return out
 }
 
-// Ship is killed at random points, over and over: what it left is adopted, and no row is missing or there twice.
+// Ship is killed at random points, over and over: what it left is adopted, and no row is missing or there twice. Who
+// listens to a replica hears each row once and in order.
 func TestShipIsKilledAtRandomPoints(t *testing.T) {
 	t.Parallel()
 	kills := 4
@@ -270,7 +271,10 @@ func TestShipIsKilledAtRandomPoints(t *testing.T) {
 	}
 	random := seeded(t)
 	s := newSite(t, newDevnet(t, few), few, testenv.Kafka(t))
-	s.follow()
+	s.mine(1)
+	first := s.follow()
+	s.caughtUp(first)
+	live := listen(t, first.api())
 	for kill := range kills {
 		s.mine(1 + random.IntN(8))
 		moment(random)
@@ -281,5 +285,6 @@ func TestShipIsKilledAtRandomPoints(t *testing.T) {
 	}
 	s.follow()
 	s.converge()
+	live.heard(s)
 	s.sameDigests()
 }

@@ -80,6 +80,10 @@ func TestARewoundReplicaFetchesAnewWhatItLost(t *testing.T) {
 	r.restart()
 	s.stands(r)
 	s.sameNodes(r)
+	var kept struct{ Audit []struct{ Action string } }
+	if err := getJSON(t.Context(), r.api()+"/v1/replica", &kept); err != nil || len(kept.Audit) != 2 || kept.Audit[0].Action != "rewind" {
+		t.Errorf("the audit has %+v: %v", kept, err)
+	}
 	s.sameDigests()
 }
 
