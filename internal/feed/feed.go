@@ -234,7 +234,7 @@ func (f *Feed) start(ctx context.Context) error {
 const renewed = "this replica was taken back, or follows another writer: what comes next undoes what it does not hold any more"
 
 // verify notices that the table is another one than before: readers are told, and get it from its beginning. One that
-// goes on under a new epoch is read on where that begins.
+// goes on under a new epoch is read on from where it is.
 func (f *Feed) verify(ctx context.Context, at Cursor) error {
 	end, err := f.opts.Source.FeedEnd(ctx)
 	if err != nil || end.Epoch == at.Epoch && end.Seq >= at.Seq {
@@ -244,7 +244,7 @@ func (f *Feed) verify(ctx context.Context, at Cursor) error {
 	next := Cursor{Epoch: end.Epoch}
 	switch {
 	case end.Was != "" && end.Was == at.Epoch:
-		m.Reason, next.Seq = renewed, min(at.Seq, end.Since)
+		m.Reason, next.Seq = renewed, min(at.Seq, end.Seq) // what was read behind the turn are rows of the new epoch
 	case end.Epoch == at.Epoch:
 		m = Missing{From: end.Seq + 1, To: at.Seq, Reason: "the database was set back"}
 		next.Seq = end.Seq

@@ -48,7 +48,7 @@ func TestALogUnderANewEpochGoesOnWhereItWas(t *testing.T) {
 	}
 }
 
-func TestRowsThatWereReadBeforeTheNewEpochWasSeenComeAgainUnderIt(t *testing.T) {
+func TestNoRowComesTwiceToWhoSeesTheTurn(t *testing.T) {
 	t.Parallel()
 	rows := newTable()
 	rows.add(blocks(3)...)
@@ -60,7 +60,7 @@ func TestRowsThatWereReadBeforeTheNewEpochWasSeenComeAgainUnderIt(t *testing.T) 
 		got += take(t, s, 1) + " "
 	}
 	// The look that finds the new rows may be the one before the epoch is.
-	if got != "3 [0-0] 4 5 " && got != "3 4 5 [0-0] 4 5 " && got != "3 4 [0-0] 4 5 " {
+	if got != "3 [0-0] 4 5 " && got != "3 4 5 [0-0] " && got != "3 4 [0-0] 5 " {
 		t.Error(got)
 	}
 }
