@@ -163,7 +163,8 @@ func dump(t tester, s *Store, query string) [][]string {
 		line := make([]string, len(columns))
 		for i, c := range columns {
 			line[i] = fmt.Sprintf("%s=%s", names[i], c)
-			if _, number := c.(int64); number {
+			switch c.(type) {
+			case int64, uint64: // the latter from MySQL
 				line[i] = fmt.Sprintf("%s=%d", names[i], c)
 			}
 			if b, ok := c.([]byte); c == nil || ok && len(b) == 0 {

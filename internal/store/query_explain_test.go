@@ -131,9 +131,12 @@ func TestQueriesUseIndexes(t *testing.T) {
 		}
 		sd.create(observations)
 		sd.create(clients)
+		if err := s.db.Exec("INSERT INTO raws (record, body) SELECT id, payload FROM records").Error; err != nil {
+			t.Fatal(err)
+		}
 		analyze := "ANALYZE"
 		if s.dialect == dialectMySQL {
-			analyze = "ANALYZE TABLE records, observations, transactions, clients, feed"
+			analyze = "ANALYZE TABLE records, observations, transactions, clients, feed, raws"
 		}
 		if err := s.db.Exec(analyze).Error; err != nil {
 			t.Fatal(err)
@@ -207,6 +210,7 @@ func TestQueriesUseIndexes(t *testing.T) {
 			}},
 			"by number":    {run: func(ctx context.Context) error { return errOf(s.BlocksAt(ctx, 1, 5)) }},
 			"payload":      {run: func(ctx context.Context) error { return errOf(s.Payload(ctx, 5)) }},
+			"raws":         {run: func(ctx context.Context) error { return errOf(s.Raws(ctx, 1, []schema.Key{key, key})) }},
 			"arrivals":     {run: func(ctx context.Context) error { return errOf(s.Arrivals(ctx, 5)) }},
 			"transactions": {run: func(ctx context.Context) error { return errOf(s.TransactionsOf(ctx, key)) }},
 			"newest keys":  {run: func(ctx context.Context) error { return errOf(s.NewestKeys(ctx, 100)) }},
@@ -219,8 +223,8 @@ func TestQueriesUseIndexes(t *testing.T) {
 			"tally": {maySort: true, run: func(ctx context.Context) error { return errOf(s.Tally(ctx, 100, 200)) }},
 		} {
 			for _, e := range capture(t, s, q.run) {
-				if strings.Contains(e.sql, "feed_counter") {
-					continue // one row
+				if strings.Contains(e.sql, "feed_counter") || strings.Contains(e.sql, "`replica`") {
+					continue // one row, or none
 				}
 				for _, line := range e.plan {
 					c := complaint(s.dialect, line, q.maySort)

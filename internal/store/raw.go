@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/firstseen/firstseen/schema"
 )
@@ -21,18 +23,26 @@ func (s *Store) Raws(ctx context.Context, chain uint64, keys []schema.Key) (map[
 	if len(keys) == 0 {
 		return out, nil
 	}
-	var rows []struct {
-		Key  string
-		Body []byte
+	var ids []recordRow
+	err := s.db.WithContext(ctx).Select("id", "key").Where(map[string]any{"chain": chain, "key": keys}).Find(&ids).Error
+	if err != nil {
+		return nil, fmt.Errorf("find records of raw JSON: %w", err)
 	}
-	err := s.db.WithContext(ctx).Table("records").Select("records.key", "raws.body").
-		Joins("JOIN raws ON raws.record = records.id").
-		Where(map[string]any{"records.chain": chain, "records.key": keys}).Find(&rows).Error
+	if len(ids) == 0 {
+		return out, nil
+	}
+	// Not by a join: where few blocks have raw JSON, a database may begin it with all that there is.
+	byID := make(map[uint64]schema.Key, len(ids))
+	for _, r := range ids {
+		byID[r.ID] = schema.Key(r.Key)
+	}
+	var rows []rawRow
+	err = s.db.WithContext(ctx).Where("record IN ?", slices.Collect(maps.Keys(byID))).Find(&rows).Error
 	if err != nil {
 		return nil, fmt.Errorf("read raw JSON: %w", err)
 	}
 	for _, r := range rows {
-		out[schema.Key(r.Key)] = r.Body
+		out[byID[r.Record]] = r.Body
 	}
 	return out, nil
 }
