@@ -82,13 +82,13 @@ func (r *retreat) first() error {
 func (r *retreat) find() error {
 	switch {
 	case r.plan.All:
-		return r.findLeaving("chain = ? AND number IS NOT NULL", r.chain.Chain)
+		return r.findLeaving(byHeight, "chain = ? AND number IS NOT NULL", r.chain.Chain)
 	case r.plan.Cut:
-		return r.findLeaving("chain = ? AND number > ?", r.chain.Chain, r.plan.Above)
+		return r.findLeaving(byHeight, "chain = ? AND number > ?", r.chain.Chain, r.plan.Above)
 	case r.out.First == nil:
 		return nil
 	}
-	err := r.findLeaving("chain = ? AND `key` IN (SELECT f.`key` FROM feed f WHERE f.seq >= ? AND f.chain = ? AND f.kind = ?)",
+	err := r.findLeaving(byKey, "chain = ? AND `key` IN (SELECT f.`key` FROM feed f WHERE f.seq >= ? AND f.chain = ? AND f.kind = ?)",
 		r.chain.Chain, r.out.FirstAt, r.chain.Chain, schema.FeedBlock)
 	if err != nil {
 		return err
@@ -96,8 +96,16 @@ func (r *retreat) find() error {
 	return r.findStaying()
 }
 
-func (r *retreat) findLeaving(where string, args ...any) error {
-	if err := r.tx.Where(where, args...).Order("number DESC, id DESC").Find(&r.leaving).Error; err != nil {
+// The table of records by the index that leads to few of them: SQLite prefers the one that has them in order, and reads
+// the whole chain.
+const (
+	byHeight = "records INDEXED BY records_chain_number"
+	byKey    = "records INDEXED BY records_chain_key"
+)
+
+func (r *retreat) findLeaving(from, where string, args ...any) error {
+	err := r.tx.Table(from).Where(where, args...).Order("number DESC, id DESC").Find(&r.leaving).Error
+	if err != nil {
 		return fmt.Errorf("find blocks that leave: %w", err)
 	}
 	for i := len(r.leaving) - 1; i >= 0; i-- {
@@ -119,7 +127,8 @@ func (r *retreat) findStaying() error {
 	err := r.tx.Raw("SELECT r.id, r.`key`, r.number, r.parent, r.status, f.was FROM "+
 		// SQLite takes the bare columns beside a MIN from the row that has it.
 		"(SELECT `key`, was, MIN(seq) FROM feed WHERE seq >= ? AND chain = ? AND kind = ? GROUP BY `key`) f "+
-		"JOIN records r ON r.chain = ? AND r.`key` = f.`key` WHERE r.status <> f.was ORDER BY r.number DESC, r.id DESC",
+		// CROSS makes it look up the records of those rows, not the rows of all records.
+		"CROSS JOIN records r ON r.chain = ? AND r.`key` = f.`key` WHERE r.status <> f.was ORDER BY r.number DESC, r.id DESC",
 		r.out.FirstAt, r.chain.Chain, schema.FeedStatus, r.chain.Chain).Scan(&rows).Error
 	if err != nil {
 		return fmt.Errorf("find blocks whose status changed: %w", err)

@@ -93,7 +93,7 @@ func TestARewoundChainStandsAsItStoodThen(t *testing.T) {
 			both = append(both, h)
 		}
 		then := map[uint64][]string{} // what the first chain was after each row of the writer's
-		for i := range rapid.IntRange(5, 30).Draw(t, "steps") {
+		for i := range rapid.IntRange(5, 20).Draw(t, "steps") {
 			both[i%2].step(i)
 			m.walk(func(seq uint64) { then[seq] = snap(t, m.to, both[0].chain) })
 		}
