@@ -51,6 +51,7 @@ type shipState struct {
 	epoch  uint64              // our fencing number, 0 until we are the writer
 	saved  place               // of the checkpoint that is stored
 	beat   time.Time           // when that was written
+	moved  time.Time           // when rows were shipped, or none were found, last
 	end    schema.FeedEnd      // of the feed
 	chains []schema.ChainState // as they stood at its end
 	behind time.Time           // when the oldest row that is not shipped was written; zero if all are
@@ -105,8 +106,13 @@ func (s *Shipper) Stats() ShipStats {
 	return ShipStats{Seq: st.seq, End: max(st.seq, st.end.Seq)}
 }
 
-// patience is how long something may fail before readiness says so.
-const patience = 5 * time.Second
+// What readiness puts up with: something that fails, a checkpoint that is not written, and rows that do not go on, as
+// where a call neither succeeds nor fails. A large segment takes its time.
+const (
+	patience     = 5 * time.Second
+	patienceBeat = 15 * time.Second
+	patienceRows = 30 * time.Second
+)
 
 // Ready is red until this is the writer, and while rows or checkpoints cannot be written.
 func (s *Shipper) Ready(context.Context) error {
@@ -118,8 +124,15 @@ func (s *Shipper) Ready(context.Context) error {
 			return fmt.Errorf("cannot %s since %s: %w", what, t.since.UTC().Format(time.TimeOnly), t.err)
 		}
 	}
-	if s.state.epoch == 0 {
+	st := &s.state
+	switch {
+	case st.epoch == 0:
 		return errors.New("not the writer yet")
+	case now.Sub(st.beat) > patienceBeat:
+		return fmt.Errorf("the checkpoint was written at %s last", st.beat.UTC().Format(time.TimeOnly))
+	case now.Sub(st.moved) > patienceRows:
+		return fmt.Errorf("no row is shipped since %s, %d are known to wait", st.moved.UTC().Format(time.TimeOnly),
+			st.end.Seq-min(st.seq, st.end.Seq))
 	}
 	return nil
 }

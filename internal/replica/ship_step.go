@@ -50,6 +50,9 @@ func (s *Shipper) snapshot(ctx context.Context) (shipState, error) {
 		return shipState{}, s.foreign("the feed was %s, and is %s now", s.state.end.Epoch, end.Epoch)
 	}
 	s.state.end, s.state.chains = end, chains
+	if end.Seq == s.state.seq {
+		s.state.moved = s.opts.Now()
+	}
 	return s.state, nil
 }
 
@@ -244,7 +247,7 @@ func (s *Shipper) finish(ctx context.Context, key, kind string, shipped *Segment
 	}
 	s.mu.Lock()
 	s.state.place = place{seq: shipped.Last, link: shipped.Link, first: shipped.First, prev: shipped.Prev}
-	s.state.sighted = s.sightings.upTo
+	s.state.sighted, s.state.moved = s.sightings.upTo, s.opts.Now()
 	if s.state.seq >= s.state.end.Seq {
 		s.state.behind = time.Time{}
 	}

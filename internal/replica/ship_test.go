@@ -547,6 +547,33 @@ func TestTheCheckpointIsASignOfLife(t *testing.T) {
 	}
 }
 
+func TestReadinessNoticesWhatHangs(t *testing.T) {
+	t.Parallel()
+	f, o, clock := newDrawnFeed().grow(1), newShelf(), &testClock{}
+	s := newTestShipper(t, f, o, clock)
+	shipped(t, s)
+	is := func(want string) {
+		t.Helper()
+		err := s.Ready(t.Context())
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("ready: %v, want %q", err, want)
+		}
+	}
+	is("")
+	clock.advance(patienceBeat + time.Second)
+	is("checkpoint")
+	if err := s.beat(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	is("")
+	clock.advance(patienceBeat)
+	is("no row is shipped")
+	if _, err := s.step(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	is("")
+}
+
 func TestShipOptionsAreChecked(t *testing.T) {
 	t.Parallel()
 	good := ShipOptions{Names: testNames, Store: newDrawnFeed(), Objects: newShelf()}

@@ -36,7 +36,7 @@ func (s *Shipper) start(ctx context.Context) error {
 	}
 	at := place{seq: mine.Seq, link: mine.Link, first: mine.First, prev: mine.Prev}
 	s.mu.Lock()
-	s.state = shipState{place: at, epoch: mine.Epoch, saved: at, beat: now, end: end, chains: chains, sighted: mine.Sighted}
+	s.state = shipState{place: at, epoch: mine.Epoch, saved: at, beat: now, moved: now, end: end, chains: chains, sighted: mine.Sighted}
 	s.mu.Unlock()
 	fields := logrus.Fields{"env": s.opts.Env, "role": s.opts.Role, "epoch": mine.Epoch, "seq": mine.Seq, "end": end.Seq}
 	if before.Epoch > 0 && now.Sub(before.At) < takenAlive && before.Holder != s.opts.Holder {
