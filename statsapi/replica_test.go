@@ -80,3 +80,32 @@ func TestAReplicaTellsHowItStands(t *testing.T) {
 		t.Error(none.StatusCode, none.body)
 	}
 }
+
+// tallied is a feed of some blocks on chain 5.
+type tallied struct {
+	epoch       string
+	seq, blocks uint64
+}
+
+func (t *tallied) Tally(_ context.Context, after, _ uint64) (schema.Tally, error) {
+	out := schema.Tally{Epoch: t.epoch, Seq: t.seq}
+	if after < t.seq {
+		out.Blocks = map[uint64]uint64{5: t.blocks}
+	}
+	return out, nil
+}
+
+func (t *tallied) CountObservations(context.Context) (uint64, error) { return 0, nil }
+
+func TestTotalsAreCountedAnewOnceAReplicaWasMoved(t *testing.T) {
+	t.Parallel()
+	feed := &tallied{epoch: "a", seq: 10, blocks: 10}
+	c := newCounter(feed)
+	if n, err := c.blocks(t.Context(), 5); n != 10 || err != nil {
+		t.Fatal(n, err)
+	}
+	feed.epoch, feed.seq, feed.blocks = "b", 14, 6 // four blocks left, each with a row that says so
+	if n, err := c.blocks(t.Context(), 5); n != 6 || err != nil {
+		t.Error(n, err)
+	}
+}
