@@ -154,6 +154,21 @@ func (b *bucket) tamper(key string, body []byte) {
 	}
 }
 
+// hide takes an object away until heal is called.
+func (b *bucket) hide(key string) (heal func()) {
+	b.t.Helper()
+	from, to := filepath.Join(b.dir, key), filepath.Join(filepath.Dir(b.dir), "hidden")
+	if err := os.Rename(from, to); err != nil {
+		b.t.Fatal(err)
+	}
+	return func() {
+		b.t.Helper()
+		if err := os.Rename(to, from); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+}
+
 // freeAddress answers an address that nobody listens on, below the ports that the kernel hands out by itself, so that it
 // is still free when the store comes back to it.
 func freeAddress(t *testing.T) string {

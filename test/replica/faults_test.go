@@ -125,8 +125,8 @@ func TestTheObjectStoreIsAwayForAWhileAndTheBrokerAllTheTime(t *testing.T) {
 	}
 }
 
-// A segment or a block that is only half there, or in which a bit is flipped, is not applied: the replica waits and says
-// why, and goes on as soon as the object is whole.
+// A segment or a block that is missing, or only half there, or in which a bit is flipped, is not applied: the replica
+// waits and says why, and goes on as soon as the object is whole.
 func TestADamagedObjectIsWaitedForAndNeverApplied(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, newDevnet(t, few), few, nobody)
@@ -146,6 +146,8 @@ func TestADamagedObjectIsWaitedForAndNeverApplied(t *testing.T) {
 		{"an empty segment", "/feed/", func([]byte) []byte { return nil }},
 		{"half a block", "/block/", half},
 		{"a flipped block", "/block/", flip},
+		{"a missing segment", "/feed/", nil},
+		{"a missing block", "/block/", nil},
 	} {
 		keys := s.bucket.objects("test/")
 		var victim string
@@ -154,17 +156,23 @@ func TestADamagedObjectIsWaitedForAndNeverApplied(t *testing.T) {
 				victim = key // the last one
 			}
 		}
-		whole := s.bucket.read(victim)
-		s.bucket.tamper(victim, damage.do(bytes.Clone(whole)))
+		heal, word := s.bucket.hide(victim), "missing"
+		if damage.do != nil {
+			heal()
+			whole := s.bucket.read(victim)
+			s.bucket.tamper(victim, damage.do(bytes.Clone(whole)))
+			heal, word = func() { s.bucket.tamper(victim, whole) }, "damaged"
+		}
 		r := s.follow()
-		s.says(r.Process, "damaged")
+		s.says(r.Process, " is "+word+": ")
+		s.says(r.Process, victim)
 		if st, err := s.standing(r.api()); err == nil {
 			want, err := s.standing(s.api)
 			if err != nil || st.Seq >= want.Seq {
 				t.Errorf("%s: the replica is at row %d of %d: %v", damage.name, st.Seq, want.Seq, err)
 			}
 		}
-		s.bucket.tamper(victim, whole)
+		heal()
 		s.caughtUp(r)
 		r.Kill()
 		s.replicas = nil
