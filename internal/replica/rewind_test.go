@@ -52,40 +52,45 @@ func branch(chain uint64, name string, from, to uint64, parent string) []one {
 	return out
 }
 
-// offer stores blocks, one after the other.
+// offer stores blocks in their order.
 func (f *fleet) offer(role string, blocks ...one) {
 	f.t.Helper()
-	for _, b := range blocks {
+	offers := make([]*schema.Offer, len(blocks))
+	for i, b := range blocks {
 		h := &schema.Header{Hash: blockHash(b.name), Parent: blockHash(b.parent), Number: b.number, Time: time.Unix(int64(b.number), 0)}
-		f.put(role, &schema.Offer{
+		offers[i] = &schema.Offer{
 			Chain: b.chain, Key: h.Hash.Key(), Header: h, HeaderRLP: []byte("rlp of " + b.name), Payload: []byte(b.name),
 			Observer: "observer-of-" + role, Node: "n", Origin: schema.OriginHead, Server: "s", Remote: "127.0.0.1",
-			ObservedAt: f.now, ReceivedAt: f.now, Transactions: []schema.Transaction{{Hash: blockHash("t" + b.name), Value: "5"}},
-		})
+			Transactions: []schema.Transaction{{Hash: blockHash("t" + b.name), Value: "5"}},
+		}
 	}
+	f.put(role, offers...)
 }
 
 func (f *fleet) bare(role, payload string) {
 	f.t.Helper()
 	f.put(role, &schema.Offer{
 		Key: schema.PayloadKey([]byte(payload)), Payload: []byte(payload), ContentType: "text/plain", Server: "s",
-		Remote: "127.0.0.1", ReceivedAt: f.now,
+		Remote: "127.0.0.1",
 	})
 }
 
-func (f *fleet) put(role string, o *schema.Offer) {
+func (f *fleet) put(role string, offers ...*schema.Offer) {
 	f.t.Helper()
-	f.now = f.now.Add(time.Millisecond)
 	var settled sync.WaitGroup
-	settled.Add(1)
-	err := f.writers[role].Offer(f.t.Context(), o, func(s schema.Settlement) {
-		if s.Outcome != schema.First {
-			f.t.Errorf("%s: %v", o.Payload, s)
+	for _, o := range offers {
+		f.now = f.now.Add(time.Millisecond)
+		o.ObservedAt, o.ReceivedAt = f.now, f.now
+		settled.Add(1)
+		err := f.writers[role].Offer(f.t.Context(), o, func(s schema.Settlement) {
+			if s.Outcome != schema.First {
+				f.t.Errorf("%s: %v", o.Payload, s)
+			}
+			settled.Done()
+		})
+		if err != nil {
+			f.t.Fatal(err)
 		}
-		settled.Done()
-	})
-	if err != nil {
-		f.t.Fatal(err)
 	}
 	settled.Wait()
 }
