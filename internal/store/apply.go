@@ -344,7 +344,7 @@ func (c *branching) change(a *application, e schema.FeedEvent, b *placed) (wrong
 	b.status, b.changed = e.Status, true
 	switch {
 	case was.OnBranch() && !b.status.OnBranch():
-		wrong, err = c.leave(b)
+		wrong = c.leave(b)
 	case !was.OnBranch() && b.status.OnBranch() && !c.beneath(b, a.told):
 		wrong, err = c.join(b, a.prev)
 	}

@@ -102,20 +102,20 @@ func (c *branching) sink(b *placed) error {
 }
 
 // leave takes a block off the branch. Those below the root, left from before a gap, leave in no order.
-func (c *branching) leave(b *placed) (wrong string, err error) {
+func (c *branching) leave(b *placed) (wrong string) {
 	switch {
 	case c.row == nil:
-		return "leaves a branch that is not there", nil
+		return "leaves a branch that is not there"
 	case c.bare, b.number < c.row.RootNumber:
-		return "", nil
+		return ""
 	case b.key != c.row.HeadKey:
-		return fmt.Sprintf("leaves the branch below its head %s at %d", c.row.HeadKey, c.row.HeadNumber), nil
+		return fmt.Sprintf("leaves the branch below its head %s at %d", c.row.HeadKey, c.row.HeadNumber)
 	case b.key == c.row.RootKey:
 		c.bare = true
-		return "", nil
+		return ""
 	}
 	c.row.HeadKey, c.row.HeadNumber, c.moved = b.parent, b.number-1, true
-	return "", nil
+	return ""
 }
 
 // raise moves the marks of safe and finalized blocks up to a block.

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -41,26 +40,6 @@ func newApplyStatements() *statements {
 		texts[statement{t.name, 1}] = dialectSQLite.insertSQL(t, 1)
 	}
 	return &statements{texts: texts}
-}
-
-// insert writes rows, whose columns lie one after the other in args.
-func (a *application) insert(table string, args []any) error {
-	if len(args) == 0 {
-		return nil
-	}
-	width := strings.Count(a.stmts.texts[statement{table, 1}], "?")
-	stmt := a.stmts.in(a.ctx, a.tx, statement{table, 1}) //nolint:sqlclosecheck // the transaction ends it
-	plain := context.WithoutCancel(a.ctx)                // one that may end costs the driver a goroutine for each row
-	for n := 0; len(args) > 0; n++ {
-		if n%chunkRows == 0 && a.ctx.Err() != nil {
-			return a.ctx.Err()
-		}
-		if _, err := stmt.ExecContext(plain, args[:width]...); err != nil {
-			return fmt.Errorf("insert %s: %w", table, err)
-		}
-		args = args[width:]
-	}
-	return nil
 }
 
 func placedSQL(keys int) string {
