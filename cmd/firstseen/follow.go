@@ -47,7 +47,7 @@ func followCommand(environ []string) *cobra.Command {
 	d := defaultFollow()
 	cmd := command("follow", "Be a replica: serve reads from a SQLite file that follows what a writer ships",
 		`Follows the feed that "firstseen ship" puts into an object store, row by row, into a SQLite file of its own, and serves
-the whole stats API from that file: lists and lookups, the live feed at /v1/events, JSON-RPC at /rpc. The database that
+the whole stats API from that file: lists and lookups, the live feed at /v1/ws and /v1/stream, JSON-RPC at /rpc. The database that
 takes the writes is never asked, so any number of replicas may run. A replica stores no offers and judges nothing.
 
 It begins with the big segments that the writer has put together, goes on with the small ones as they come, and remembers
@@ -55,7 +55,7 @@ its place in the same transaction as the rows: start it again, or kill it, at an
 for, and /readyz says for what. It is ready once it has had everything that was shipped; /v1/replica tells the lag.
 
 Kafka only shortens the wait for the next segment, so leave it out to begin with. Without --redis, connection counts are
-unknown here. Access keys are not shipped: "firstseen keys add --db" of this file makes keys for this replica.`, environ,
+unknown here. Access keys are not shipped: "firstseen keys create --db" of this file makes keys for this replica.`, environ,
 		func(ctx context.Context, _ *cobra.Command, p *parts) error {
 			return p.assembleFollow(ctx)
 		})
