@@ -47,8 +47,9 @@ func followCommand(environ []string) *cobra.Command {
 	d := defaultFollow()
 	cmd := command("follow", "Be a replica: serve reads from a SQLite file that follows what a writer ships",
 		`Follows the feed that "firstseen ship" puts into an object store, row by row, into a SQLite file of its own, and serves
-the whole stats API from that file: lists and lookups, the live feed at /v1/ws and /v1/stream, JSON-RPC at /rpc. The database that
-takes the writes is never asked, so any number of replicas may run. A replica stores no offers and judges nothing.
+the whole stats API from that file: lists and lookups, the live feed at /v1/ws and /v1/stream, JSON-RPC at /rpc. The
+database that takes the writes is never asked, so any number of replicas may run. A replica stores no offers and judges
+nothing.
 
 It begins with the big segments that the writer has put together, goes on with the small ones as they come, and remembers
 its place in the same transaction as the rows: start it again, or kill it, at any time. What is missing or damaged it waits

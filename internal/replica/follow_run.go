@@ -129,7 +129,7 @@ func (f *Follower) supervise(ctx context.Context) error {
 		return err
 	case h := <-f.holds:
 		cancel()
-		_ = <-done // whatever it was, the next session begins at the place that is there then
+		<-done //nolint:errcheck // whatever it was, the next session begins at the place that is there then
 		f.grant(ctx, h)
 		return nil
 	}
