@@ -152,6 +152,9 @@ func (s *Segment) seal() (events [][]byte, size int, err error) {
 		link = NextLink(link, events[i], r.Object)
 		size += len(rowStart) + len(events[i]) + len(rowObject) + 2*len(r.Object) + len(rowRecord) + len(r.body) + len("\"}\n")
 	}
+	if size > MaxSegment {
+		return nil, 0, fmt.Errorf("%d bytes in %d rows, of which readers take %d", size, len(s.Rows), MaxSegment)
+	}
 	s.Format, s.Last, s.Link, s.At = Format, s.First+uint64(len(s.Rows))-1, link, s.At.UTC()
 	return events, size, nil
 }

@@ -324,6 +324,18 @@ func TestNames(t *testing.T) {
 	}
 }
 
+func TestASegmentThatNoReaderTakesIsNotMade(t *testing.T) {
+	t.Parallel()
+	s := &Segment{Head: Head{First: 1}, Rows: []Row{{
+		Event: schema.FeedEvent{Seq: 1, Kind: schema.FeedBare}, Object: schema.Hash{1}, body: make([]byte, MaxSegment),
+	}}}
+	if _, err := EncodeSegment(s); err == nil {
+		t.Error("it was encoded")
+	}
+}
+
+// Which branches JSON takes depends on its pools, so the fuzzer cannot make inputs smaller and spends a minute on each:
+// run it with -fuzzminimizetime=1x.
 func FuzzDecodeSegment(f *testing.F) {
 	text := segmentText(f, encoded(f, testSegment()))
 	f.Add(text)

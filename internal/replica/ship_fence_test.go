@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/firstseen/firstseen/schema"
 )
 
 func TestAWriterThatWakesFindsItsSuccessor(t *testing.T) {
@@ -68,6 +70,38 @@ func TestASegmentOfTheWriterBeforeIsTaken(t *testing.T) {
 	if err := paused.beat(t.Context()); !errors.Is(err, ErrReplaced) {
 		t.Errorf("got error %v, want %v", err, ErrReplaced)
 	}
+	holdsAll(t, f, o)
+}
+
+// busyFeed is a feed that grows, and is shipped further, right behind every look at its end.
+type busyFeed struct {
+	*drawnFeed
+	then func()
+}
+
+func (f *busyFeed) Digests(ctx context.Context, ranges ...schema.HeightRange) (
+	schema.FeedEnd, []schema.ChainState, []schema.RangeDigest, error,
+) {
+	end, chains, digests, err := f.drawnFeed.Digests(ctx, ranges...)
+	f.then()
+	return end, chains, digests, err
+}
+
+func TestAWriterThatStillShipsIsTakenOverFrom(t *testing.T) {
+	t.Parallel()
+	f, o := newDrawnFeed().grow(3), newShelf()
+	before := newTestShipper(t, f, o, &testClock{})
+	shipped(t, before)
+	busy := &busyFeed{drawnFeed: f, then: func() {
+		f.grow(1)
+		shipped(t, before)
+	}}
+	next := newTestShipper(t, busy, o, &testClock{})
+	if err := next.start(t.Context()); permanent(err) {
+		t.Fatalf("got error %v, which ends it", err)
+	}
+	busy.then = func() {}
+	shipped(t, next)
 	holdsAll(t, f, o)
 }
 

@@ -10,16 +10,20 @@ func TestWhatIsDamagedIsMadeAgain(t *testing.T) {
 	t.Parallel()
 	cut := func(body string) string { return body[:len(body)/2] }
 	for name, damage := range map[string]func(o *shelf){
-		"the last segment":        func(o *shelf) { o.change(testNames.Feed(14), flip) },
-		"half the last segment":   func(o *shelf) { o.change(testNames.Feed(14), cut) },
-		"no last segment":         func(o *shelf) { delete(o.held, testNames.Feed(14)) },
-		"the index":               func(o *shelf) { o.change(testNames.Index(), cut) },
-		"no index":                func(o *shelf) { delete(o.held, testNames.Index()) },
-		"a record before bulk":    func(o *shelf) { o.change(o.keys("test/1/primary/block/")[0], flip) },
-		"every record":            func(o *shelf) { damageAll(o, "/block/", flip) },
-		"half of every record":    func(o *shelf) { damageAll(o, "/block/", cut) },
-		"a live segment":          func(o *shelf) { o.change(testNames.Feed(12), flip) },
-		"no first live segment":   func(o *shelf) { delete(o.held, testNames.Feed(11)) },
+		"the last segment":      func(o *shelf) { o.change(testNames.Feed(14), flip) },
+		"half the last segment": func(o *shelf) { o.change(testNames.Feed(14), cut) },
+		"no last segment":       func(o *shelf) { delete(o.held, testNames.Feed(14)) },
+		"the index":             func(o *shelf) { o.change(testNames.Index(), cut) },
+		"no index":              func(o *shelf) { delete(o.held, testNames.Index()) },
+		"a record before bulk":  func(o *shelf) { o.change(o.keys("test/1/primary/block/")[0], flip) },
+		"every record":          func(o *shelf) { damageAll(o, "/block/", flip) },
+		"half of every record":  func(o *shelf) { damageAll(o, "/block/", cut) },
+		"a live segment":        func(o *shelf) { o.change(testNames.Feed(12), flip) },
+		"no first live segment": func(o *shelf) { delete(o.held, testNames.Feed(11)) },
+		"the last segment, and its record": func(o *shelf) {
+			o.change(testNames.Feed(14), flip)
+			damageAll(o, "/block/", flip)
+		},
 		"the segment to be taken": func(o *shelf) { o.held[testNames.Feed(15)] = "half" },
 		"the bulk to be made":     func(o *shelf) { o.held[testNames.Bulk(11)] = "half" },
 	} {

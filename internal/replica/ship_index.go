@@ -182,8 +182,8 @@ func (s *Shipper) compact(ctx context.Context, all bool) error {
 	if all {
 		least = 1
 	}
-	upTo := s.look().saved.seq
-	for from := s.index.list.End() + 1; upTo+1-from >= least; from = s.index.list.End() + 1 {
+	upTo := s.look().saved.seq // which bulk segments that were shipped since are beyond
+	for from := s.index.list.End() + 1; from+least <= upTo+1; from = s.index.list.End() + 1 {
 		bulk, err := s.gather(ctx, from, upTo)
 		if err != nil {
 			return fmt.Errorf("put live segments from row %d together: %w", from, err)

@@ -59,6 +59,23 @@ func TestABacklogIsShippedInBulk(t *testing.T) {
 	}
 }
 
+func TestCompactingWaitsForTheCheckpointOfABacklog(t *testing.T) {
+	t.Parallel()
+	f, o := newDrawnFeed().grow(25), newShelf()
+	s := newTestShipper(t, f, o, &testClock{})
+	if err := s.start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.step(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.compactIfDue(t.Context()); err != nil { // the checkpoint is still at 0, bulk segments are at 10
+		t.Error(err)
+	}
+	shipped(t, s)
+	holdsAll(t, f, o)
+}
+
 func TestLiveSegmentsArePutTogetherAndGoAfterTheGrace(t *testing.T) {
 	t.Parallel()
 	f, o, clock := newDrawnFeed(), newShelf(), &testClock{}

@@ -16,11 +16,12 @@ import (
 // start makes this the writer: it takes the checkpoint over from whoever has it, once it is certain that what is shipped
 // comes from this database, and goes on behind what is there.
 func (s *Shipper) start(ctx context.Context) error {
-	end, chains, _, err := s.opts.Store.Digests(ctx)
+	before, tag, err := s.checkpoint(ctx)
 	if err != nil {
 		return err
 	}
-	before, tag, err := s.checkpoint(ctx)
+	// Behind the checkpoint: a writer that still ships would else be ahead of the end that we know.
+	end, chains, _, err := s.opts.Store.Digests(ctx)
 	if err != nil {
 		return err
 	}
@@ -171,8 +172,11 @@ func (s *Shipper) rowsOf(ctx context.Context, first, last uint64) ([]schema.Ship
 	return rows, nil
 }
 
-// fence fails with ErrReplaced if another has become the writer.
+// fence fails with ErrReplaced if another has become the writer. Before we are it, nobody can have replaced us.
 func (s *Shipper) fence(ctx context.Context) error {
+	if s.look().epoch == 0 {
+		return nil
+	}
 	s.beating.Lock()
 	defer s.beating.Unlock()
 	_, err := s.fenced(ctx)

@@ -54,24 +54,25 @@ type shipRow struct {
 	content, observer      *string
 	node, origin           *string
 	server, remote         *string
-	header, payload        []byte
+	header, payload, raw   []byte
 }
 
 // shipQuery has its columns in the order in which shipRow is read. Only rows that added a record carry it.
 const shipQuery = "SELECT f.seq, f.kind, f.chain, f.`key`, f.number, f.to_number, f.status, f.was, f.note, f.at, " +
 	"r.id, r.number, r.parent, r.block_time, r.fee_recipient, r.header, r.content_type, r.payload, r.payload_pruned_at, " +
-	"r.observer, r.node, r.origin, r.server, r.remote, r.observed_at, r.received_at FROM feed f " +
+	"r.observer, r.node, r.origin, r.server, r.remote, r.observed_at, r.received_at, w.body FROM feed f " +
 	"LEFT JOIN records r ON r.chain = f.chain AND r.`key` = f.`key` AND f.kind IN ('block', 'bare') " +
+	"LEFT JOIN raws w ON w.record = r.id " +
 	"WHERE f.seq > ? ORDER BY f.seq LIMIT ?"
 
 func (r *shipRow) scan(rows *sql.Rows) error {
 	e := &r.event
 	return rows.Scan(&e.Seq, &e.Kind, &e.Chain, &e.Key, &e.Number, &e.ToNumber, &e.Status, &e.Was, &e.Note, &e.At,
 		&r.id, &r.number, &r.parent, &r.time, &r.recipient, &r.header, &r.content, &r.payload, &r.pruned,
-		&r.observer, &r.node, &r.origin, &r.server, &r.remote, &r.observed, &r.received)
+		&r.observer, &r.node, &r.origin, &r.server, &r.remote, &r.observed, &r.received, &r.raw)
 }
 
-// shipRows reads rows without transactions and raw JSON, at least one, until their payloads add up to so many bytes.
+// shipRows reads rows without transactions, at least one, until their payloads and raw JSON add up to so many bytes.
 func (s *Store) shipRows(ctx context.Context, after uint64, limit, bytes int) (out []schema.ShippedRow, err error) {
 	rows, err := s.pool.QueryContext(ctx, shipQuery, after, limit)
 	if err != nil {
@@ -87,7 +88,7 @@ func (s *Store) shipRows(ctx context.Context, after uint64, limit, bytes int) (o
 		if err != nil {
 			return nil, fmt.Errorf("row %d: %w", r.event.Seq, err)
 		}
-		size += len(r.payload) + len(r.header)
+		size += len(r.payload) + len(r.header) + len(r.raw)
 		out = append(out, row)
 	}
 	return out, rows.Err()
@@ -105,7 +106,7 @@ func (r *shipRow) shipped() (schema.ShippedRow, error) {
 		ID: uint64(r.id.Int64), Chain: row.Chain, Key: row.Key, Time: optionalTime(r.time), Header: r.header,
 		ContentType: deref(r.content), Payload: r.payload, PrunedAt: optionalTime(r.pruned), Observer: deref(r.observer),
 		Node: deref(r.node), Origin: schema.Origin(deref(r.origin)), Server: deref(r.server), Remote: deref(r.remote),
-		ObservedAt: optionalTime(r.observed), ReceivedAt: schema.FromMicros(r.received.Int64),
+		ObservedAt: optionalTime(r.observed), ReceivedAt: schema.FromMicros(r.received.Int64), Raw: r.raw,
 	}
 	if r.number != nil {
 		n := uint64(*r.number)
@@ -137,17 +138,16 @@ func optionalTime(us *int64) *time.Time {
 	return &t
 }
 
-// shipDetails adds transactions and raw JSON to records, and tells how many bytes the records are, roughly.
+// shipDetails adds transactions to records, and tells how many bytes the records are, roughly.
 func (s *Store) shipDetails(ctx context.Context, rows []schema.ShippedRow) (size int, err error) {
 	blocks := map[blockName]*schema.ShippedRecord{}
-	byID := map[uint64]*schema.ShippedRecord{}
 	for _, row := range rows {
 		if row.Record == nil {
 			continue
 		}
-		size += len(row.Record.Payload) + len(row.Record.Header)
+		size += len(row.Record.Payload) + len(row.Record.Header) + len(row.Record.Raw)
 		if row.Kind == schema.FeedBlock {
-			blocks[blockName{row.Chain, row.Key}], byID[row.Record.ID] = row.Record, row.Record
+			blocks[blockName{row.Chain, row.Key}] = row.Record
 		}
 	}
 	if len(blocks) == 0 {
@@ -156,12 +156,9 @@ func (s *Store) shipDetails(ctx context.Context, rows []schema.ShippedRow) (size
 	if err := s.shipTransactions(ctx, blocks); err != nil {
 		return 0, err
 	}
-	if err := s.shipRaws(ctx, byID); err != nil {
-		return 0, err
-	}
 	const transaction = 300 // bytes of one in JSON, with three hashes and a value
 	for _, r := range blocks {
-		size += transaction*len(r.Transactions) + len(r.Raw)
+		size += transaction * len(r.Transactions)
 	}
 	return size, nil
 }
@@ -201,21 +198,6 @@ func (s *Store) shipTransactions(ctx context.Context, blocks map[blockName]*sche
 	}
 	for _, record := range blocks {
 		slices.SortFunc(record.Transactions, func(a, b schema.Transaction) int { return int(a.Index) - int(b.Index) })
-	}
-	return nil
-}
-
-func (s *Store) shipRaws(ctx context.Context, records map[uint64]*schema.ShippedRecord) error {
-	ids := make([]uint64, 0, len(records))
-	for id := range records {
-		ids = append(ids, id)
-	}
-	var rows []rawRow
-	if err := s.db.WithContext(ctx).Where("record IN ?", ids).Find(&rows).Error; err != nil {
-		return fmt.Errorf("raw JSON: %w", err)
-	}
-	for _, r := range rows {
-		records[r.Record].Raw = r.Body
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -138,6 +139,35 @@ func TestShipmentsAreBoundedAndFollowEachOther(t *testing.T) {
 		}
 		if rows, err := s.Shipment(t.Context(), blocks, 10, 1000); err != nil || len(rows) > 0 {
 			t.Errorf("got %d rows after the end and error %v", len(rows), err)
+		}
+	})
+}
+
+func TestRawJSONCountsBeforeItIsRead(t *testing.T) {
+	t.Parallel()
+	bothDialects(t, func(t *testing.T, dsn string) {
+		s := running(t, opened(t, Options{DSN: dsn}))
+		offers := make([]*schema.Offer, 80)
+		parent := "root"
+		for i := range offers {
+			name := fmt.Sprint("block ", i)
+			offers[i] = blockOffer("o1", uint64(i+1), name, parent)
+			if i >= 40 {
+				offers[i].Raw = make([]byte, 10_000)
+			}
+			parent = name
+		}
+		offerAll(t, s, offers...)
+		rows, err := s.Shipment(t.Context(), 0, 1000, 50_000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size := 0
+		for _, r := range rows {
+			size += len(r.Record.Raw)
+		}
+		if size == 0 || size > 50_000 {
+			t.Errorf("got %d rows with %d bytes of raw JSON", len(rows), size)
 		}
 	})
 }
