@@ -7,8 +7,9 @@ import (
 	"testing"
 )
 
-// maxBinary is what the production binary may weigh, stripped.
-const maxBinary = 40 << 20
+// maxBinary is what the production binary may weigh, stripped. The clients of S3 and Kafka are a quarter of it; a
+// simulated chain that got linked by mistake would go beyond.
+const maxBinary = 56 << 20
 
 func TestTheProductionBinaryIsSmall(t *testing.T) {
 	t.Parallel()
