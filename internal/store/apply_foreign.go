@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/firstseen/firstseen/schema"
 )
@@ -25,56 +26,35 @@ func settled(e schema.FeedEvent, was schema.Status) (same bool, wrong string) {
 	return was == e.Status || e.Kind == schema.FeedBlock && was.OnBranch(), ""
 }
 
-// freeIDs gives records another id whose own is another writer's record's here. Places in lists do not mean the same as
-// at the writer then.
-func (a *application) freeIDs() error {
-	if len(a.told.foreign) == 0 {
+// renumber gives new records ids of their own where the writer's are taken by records of another writer. Places in lists do
+// not mean the same as at the writer then.
+func (a *application) renumber() error {
+	if len(a.told.foreign) == 0 || len(a.fresh) == 0 {
 		return nil
 	}
-	var ids []uint64
-	highest := uint64(0)
-	for i := range a.Rows {
-		if a.isNew(&a.Rows[i]) {
-			ids = append(ids, a.Rows[i].Record.ID)
-			highest = max(highest, a.Rows[i].Record.ID)
-		}
+	var last uint64
+	if err := a.db.Model(&recordRow{}).Select("COALESCE(MAX(id), 0)").Scan(&last).Error; err != nil {
+		return fmt.Errorf("find last id: %w", err)
 	}
 	taken := map[uint64]bool{}
-	for len(ids) > 0 {
-		n := min(len(ids), chunkRows)
-		var found []uint64
-		if err := a.db.Model(&recordRow{}).Where("id IN ?", ids[:n]).Pluck("id", &found).Error; err != nil {
-			return fmt.Errorf("find ids that are taken: %w", err)
+	for part := range slices.Chunk(a.fresh, chunkRows) {
+		ids, found := make([]uint64, len(part)), []uint64(nil)
+		for i, b := range part {
+			ids[i] = b.id
+			last = max(last, b.id)
+		}
+		if err := a.db.Model(&recordRow{}).Where("id IN ?", ids).Pluck("id", &found).Error; err != nil {
+			return fmt.Errorf("find ids: %w", err)
 		}
 		for _, id := range found {
 			taken[id] = true
 		}
-		ids = ids[n:]
 	}
-	if len(taken) == 0 {
-		return nil
-	}
-	var last uint64
-	if err := a.db.Model(&recordRow{}).Select("MAX(id)").Scan(&last).Error; err != nil {
-		return fmt.Errorf("find the highest id: %w", err)
-	}
-	last = max(last, highest)
-	for i := range a.Rows {
-		r := &a.Rows[i]
-		if a.isNew(r) && taken[r.Record.ID] {
-			record := *r.Record
+	for _, b := range a.fresh {
+		if taken[b.id] {
 			last++
-			record.ID, r.Record = last, &record
+			b.id = last
 		}
 	}
 	return nil
-}
-
-// isNew tells whether a row adds a record that is not here.
-func (a *application) isNew(r *schema.ShippedRow) bool {
-	if r.Record == nil || a.told.skips(r.Chain, r.Seq) {
-		return false
-	}
-	c := a.chains[r.Chain]
-	return c == nil || c.blocks[string(r.Key)] == nil
 }

@@ -69,22 +69,22 @@ func (a *applier) close() error {
 	return a.own.Close()
 }
 
-// insert writes rows, whose columns lie one after the other in args.
-func (a *application) insert(table string, args []any) error {
+// insert writes rows, whose columns lie one after the other in args, and tells how many it wrote.
+func (a *application) insert(table string, args []any) (n int, err error) {
 	if len(args) == 0 {
-		return nil
+		return 0, nil
 	}
 	width := strings.Count(a.stmts.texts[statement{table, 1}], "?")
 	stmt := a.stmts.in(a.ctx, a.tx, statement{table, 1}) //nolint:sqlclosecheck // the transaction ends it
 	plain := context.WithoutCancel(a.ctx)                // one that may end costs the driver a goroutine for each row
-	for n := 0; len(args) > 0; n++ {
+	for ; len(args) > 0; n++ {
 		if n%chunkRows == 0 && a.ctx.Err() != nil {
-			return a.ctx.Err()
+			return n, a.ctx.Err()
 		}
 		if _, err := stmt.ExecContext(plain, args[:width]...); err != nil {
-			return fmt.Errorf("insert %s: %w", table, err)
+			return n, fmt.Errorf("insert %s: %w", table, err)
 		}
 		args = args[width:]
 	}
-	return nil
+	return n, nil
 }

@@ -111,7 +111,7 @@ func (a *application) load() error {
 			c.bare = head == nil || !head.status.OnBranch()
 		}
 	}
-	return a.freeIDs()
+	return nil
 }
 
 type recordName struct {
@@ -179,9 +179,9 @@ func (a *application) writeRecords() error {
 			raws = append(raws, b.id, b.fresh.Raw)
 		}
 	}
-	err := a.insert(inRecords, records)
+	n, err := a.insert(inRecords, records)
 	if sqliteCode(err) == sqlite3.SQLITE_CONSTRAINT {
-		return a.blame(err)
+		return a.cannotStore(a.fresh[n], err)
 	}
 	if err != nil {
 		return err
@@ -190,63 +190,21 @@ func (a *application) writeRecords() error {
 		name string
 		args []any
 	}{{inObservations, seen}, {inTransactions, transactions}, {inRaws, raws}} {
-		if err := a.insert(t.name, t.args); err != nil {
+		if _, err := a.insert(t.name, t.args); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// renumber gives new records ids of their own where the writer's are taken by records of another writer.
-func (a *application) renumber() error {
-	if len(a.told.foreign) == 0 || len(a.fresh) == 0 {
-		return nil
-	}
-	var last uint64
-	if err := a.db.Model(&recordRow{}).Select("COALESCE(MAX(id), 0)").Scan(&last).Error; err != nil {
-		return fmt.Errorf("find last id: %w", err)
-	}
-	taken := map[uint64]bool{}
-	for part := range slices.Chunk(a.fresh, chunkRows) {
-		ids, found := make([]uint64, len(part)), []uint64(nil)
-		for i, b := range part {
-			ids[i] = b.id
-			last = max(last, b.id)
-		}
-		if err := a.db.Model(&recordRow{}).Where("id IN ?", ids).Pluck("id", &found).Error; err != nil {
-			return fmt.Errorf("find ids: %w", err)
-		}
-		for _, id := range found {
-			taken[id] = true
-		}
-	}
-	for _, b := range a.fresh {
-		if taken[b.id] {
-			last++
-			b.id = last
-		}
-	}
-	return nil
-}
-
-// blame finds the row whose record cannot be inserted, because its key or its id is stored already, or because the
-// tables do not take it.
-func (a *application) blame(err error) error {
+// cannotStore tells which record it is that the tables do not take.
+func (a *application) cannotStore(b *placed, err error) error {
 	for i := range a.Rows {
-		r := &a.Rows[i]
-		if r.Record == nil || a.told.skips(r.Chain, r.Seq) {
-			continue
-		}
-		var others int64
-		query := a.db.Model(&recordRow{}).Where("id = ? OR chain = ? AND `key` = ?", r.Record.ID, r.Chain, string(r.Key))
-		if e := query.Count(&others).Error; e != nil {
-			return errors.Join(err, e)
-		}
-		if others > 0 {
-			return &Contradiction{r.FeedEvent, fmt.Sprintf("its record, id %d, is stored already", r.Record.ID)}
+		if a.Rows[i].Record == b.fresh {
+			return &Contradiction{a.Rows[i].FeedEvent, fmt.Sprintf("its record, id %d, is stored already or does not fit: %v", b.id, err)}
 		}
 	}
-	return &Contradiction{a.Rows[0].FeedEvent, "one of the records from here on cannot be stored: " + err.Error()}
+	return err
 }
 
 func shippedArgs(args []any, b *placed) []any {
@@ -314,7 +272,8 @@ func (a *application) writeSightings() error {
 		args = append(args, c.blocks[string(t.Key)].id, t.Observer, t.Node, t.Server, string(t.Origin),
 			schema.Micros(t.ObservedAt), schema.Micros(t.ReceivedAt))
 	}
-	return a.insert(inObservations, args)
+	_, err := a.insert(inObservations, args)
+	return err
 }
 
 // writeStatuses changes the statuses of blocks that were stored before.
@@ -347,7 +306,7 @@ func (a *application) writeFeed() error {
 		args = append(args, r.Seq, string(r.Kind), r.Chain, word(r.Key), number(r.Number), number(r.To), word(r.Status),
 			word(r.Was), word(r.Note), schema.Micros(r.At))
 	}
-	if err := a.insert(inFeed, args); err != nil {
+	if _, err := a.insert(inFeed, args); err != nil {
 		return err
 	}
 	err := a.db.Model(&counterRow{}).Where("id = 1").UpdateColumn("last_seq", a.seq).Error

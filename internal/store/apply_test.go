@@ -371,6 +371,17 @@ func TestApplyRefusesWhatDoesNotFollow(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
+	last := len(rows) - 1
+	for rows[last].Record == nil {
+		last--
+	}
+	again := slices.Clone(rows[3:])
+	record := *rows[last].Record
+	record.ID, again[last-3].Record = 1, &record
+	var wrong *Contradiction
+	if _, err := m.to.Apply(t.Context(), application1(place, again)); !errors.As(err, &wrong) || wrong.Event.Seq != rows[last].Seq {
+		t.Errorf("the last of some records has an id that is there: %v", err)
+	}
 	other := *place
 	other.Seq--
 	if _, err := m.to.Apply(t.Context(), application1(&other, rows[2:])); !errors.Is(err, ErrReplicaMoved) {
