@@ -33,12 +33,12 @@ func (s *session) fetch(ctx context.Context, jobs chan<- *job) {
 			if !send(ctx, jobs, j) {
 				return
 			}
-			s.parts.Go(func() { s.fill(ctx, j) })
+			s.parts.Go(func() { s.fill(ctx, j, bulk) })
 			next = bulk.Last + 1
 			continue
 		}
 		j := &job{key: s.names.Feed(next), kind: kindLive, done: make(chan struct{})}
-		seg, err := s.open(ctx, j.key)
+		seg, err := s.open(ctx, j.key, next)
 		switch {
 		case errors.Is(err, objects.ErrNotFound) && !s.state.shipped(next):
 			s.state.settle(j.key)
@@ -73,11 +73,14 @@ func send(ctx context.Context, jobs chan<- *job, j *job) bool {
 	}
 }
 
-// fill fetches a job's segment, which is known to be there, however long that takes.
-func (s *session) fill(ctx context.Context, j *job) {
+// fill fetches a job's segment, which the index lists, however long that takes.
+func (s *session) fill(ctx context.Context, j *job, listed IndexSegment) {
 	defer close(j.done)
 	for ctx.Err() == nil {
-		seg, err := s.open(ctx, j.key)
+		seg, err := s.open(ctx, j.key, listed.First)
+		if err == nil && seg.Last != listed.Last {
+			err = fmt.Errorf("%w: it ends with row %d, in the index with %d", ErrDamaged, seg.Last, listed.Last)
+		}
 		if err == nil {
 			s.state.settle(j.key)
 			j.seg = seg
@@ -141,8 +144,8 @@ func (s *session) readIndex(ctx context.Context) *Index {
 // errNamed reports a record that a segment names and that is not there.
 var errNamed = errors.New("a segment names it, and it is not there")
 
-// open fetches a segment with all of its records.
-func (s *session) open(ctx context.Context, key string) (*Segment, error) {
+// open fetches the segment that begins with a row, with all of its records.
+func (s *session) open(ctx context.Context, key string, first uint64) (*Segment, error) {
 	body, _, err := s.opts.Objects.Get(ctx, key)
 	if err != nil {
 		return nil, err
@@ -151,8 +154,8 @@ func (s *session) open(ctx context.Context, key string) (*Segment, error) {
 	if err != nil {
 		return nil, err
 	}
-	if seg.Env != s.names.Env || seg.Role != s.names.Role {
-		return nil, fmt.Errorf("%w: it is of %s/%s", ErrDamaged, seg.Env, seg.Role)
+	if seg.Env != s.names.Env || seg.Role != s.names.Role || seg.First != first {
+		return nil, fmt.Errorf("%w: it is the one of %s/%s from row %d on", ErrDamaged, seg.Env, seg.Role, seg.First)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(s.opts.Fetches)

@@ -393,6 +393,31 @@ func TestWaitsForWhatIsMissingOrDamagedAndGoesOn(t *testing.T) {
 			p.depot.fail(key, func(b []byte) ([]byte, error) { return b[:len(b)-3], nil })
 			return func() { p.depot.fail(key, nil) }
 		}, "object test/primary/feed/000000000001 is damaged"},
+		"a segment is another's": {func(p *press) func() {
+			p.grow("a", 7, 8, "a6")
+			p.ship(10)
+			key := p.names.Feed(7)
+			body := p.depot.remove(key)
+			swapped, _, _ := p.depot.Get(context.Background(), p.names.Feed(1))
+			p.depot.put(key, swapped)
+			return func() { p.depot.put(key, body) }
+		}, "object test/primary/feed/000000000007 is damaged"},
+		"a bulk segment ends early": {func(p *press) func() {
+			p.bulk(6)
+			key := p.names.Bulk(1)
+			body := p.depot.remove(key)
+			seg, err := DecodeSegment(body)
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			seg.Rows = seg.Rows[:3]
+			short, err := EncodeSegment(seg)
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			p.depot.put(key, short)
+			return func() { p.depot.put(key, body) }
+		}, "object test/primary/bulk/000000000001 is damaged"},
 		"a block object is another's": {func(p *press) func() {
 			key, other := p.names.Block(pressChain, blockHash("a3").Key()), p.names.Block(pressChain, blockHash("a4").Key())
 			body := p.depot.remove(key)
