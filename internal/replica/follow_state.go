@@ -66,7 +66,6 @@ type followState struct {
 
 	sign    *Checkpoint // the writer's last
 	heard   time.Time   // when it changed last, by our clock
-	asked   time.Time   // when the writer's sign was first asked for
 	behind  time.Time   // since when there are rows that are not applied; zero while none are known
 	nothing bool        // no writer has shipped under these names
 }
@@ -94,7 +93,7 @@ func (st *followState) start(place store.ReplicaPlace, chains []schema.ChainStat
 	for _, c := range chains {
 		st.heads[c.Chain] = c.Head.Number
 	}
-	st.asked, st.behind = st.now(), time.Time{}
+	st.behind = time.Time{}
 	st.turn()
 }
 
@@ -316,7 +315,8 @@ func (st *followState) wrong() error {
 		return fmt.Errorf("blocks %d to %d of chain %d are not the writer's: %s", d.From, d.To, d.Chain, fixOf(d))
 	case len(st.astray) > 0:
 		for _, c := range st.astray {
-			return fmt.Errorf("chain %d stands at %s at the writer, and elsewhere here", c.Chain, c.Head)
+			return fmt.Errorf("chain %d stands at %s at the writer, and elsewhere here: go back to where they part with "+
+				"`firstseen rewind`, or give this replica an empty database", c.Chain, c.Head)
 		}
 	case st.nothing:
 		return fmt.Errorf("nothing is shipped as %s/%s: is `firstseen ship` running?", st.place.Env, st.place.Role)

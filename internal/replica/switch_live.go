@@ -14,8 +14,15 @@ func (f *Follower) Switch(ctx context.Context, o SwitchOptions) (*Switch, error)
 	}
 	defer resume()
 	w, err := PlanSwitch(ctx, o)
-	if err != nil || w == nil {
+	if err != nil {
 		return nil, err
+	}
+	if w == nil {
+		if role := f.state.current().Role; role != o.Role {
+			return nil, refuse("no row of %s is applied yet, so there is nothing to go on from: start the replica with --role %s",
+				role, o.Role)
+		}
+		return nil, nil
 	}
 	return w, w.Do(ctx)
 }

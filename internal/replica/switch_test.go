@@ -203,3 +203,21 @@ func TestALiveSwitch(t *testing.T) {
 	})
 	f.branchIs("standby", 1)
 }
+
+func TestALiveSwitchOfAnEmptyReplicaIsRefused(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "primary", "standby")
+	f.offer("standby", branch(1, "a", 1, 3, "none")...)
+	f.ship(small())
+	follower := f.follower("primary")
+	f.while(follower.Run, func() bool {
+		var why Refused
+		if w, err := follower.Switch(t.Context(), f.switchOptions("standby")); !errors.As(err, &why) {
+			t.Errorf("%+v, %v", w, err)
+		}
+		if w, err := follower.Switch(t.Context(), f.switchOptions("primary")); w != nil || err != nil {
+			t.Errorf("to where it is: %+v, %v", w, err)
+		}
+		return true
+	})
+}
