@@ -236,8 +236,8 @@ func (r *relay) refuse(n uint64, size int, err error) {
 	r.out.settle(n, schema.Refused, &wire.Refusal{N: n, Code: broken.Code, Text: broken.Text})
 }
 
-// offerOf checks an observation and makes an offer of it that does not share the frame's memory. The key, number, parent and
-// time come from the header, which is hashed again: nobody can occupy a block's key without having its header.
+// offerOf checks an observation and makes an offer of it that does not share the frame's memory. The key, number, parent
+// and time come from the header, which is hashed again: nobody can occupy a block's key without having its header.
 func (r *relay) offerOf(o *schema.Observation, payload []byte) (*schema.Offer, error) {
 	header, err := r.headerOf(o)
 	if err != nil {

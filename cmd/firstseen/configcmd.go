@@ -59,7 +59,7 @@ func configCommand(environ []string) *cobra.Command {
 // dumpYAML renders c with durations in words and secrets hidden.
 func dumpYAML(c Config) ([]byte, error) {
 	k := koanf.New(".")
-	c.DB, c.Redis, c.Objects = redact(c.DB), redact(c.Redis), redact(c.Objects)
+	c.DB, c.Redis, c.Objects = redact(c.DB), redact(c.Redis), redactObjects(c.Objects)
 	c.Import.From, c.Import.FromRedis = redact(c.Import.From), redact(c.Import.FromRedis)
 	for _, secret := range []*string{&c.AdminToken, &c.APIKey, &c.Kafka.Password} {
 		if *secret != "" {

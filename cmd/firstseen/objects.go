@@ -127,6 +127,18 @@ func (p *parts) brokers() (open func(role string) (broker.Broker, error), err er
 	}, nil
 }
 
+// redactObjects hides all that can hold a key, of a URL that CheckURL refuses for one or for another reason.
+func redactObjects(text string) string {
+	if objects.CheckURL(text) == nil {
+		return text
+	}
+	place, _, more := strings.Cut(text, "?")
+	if more {
+		return redact(place) + "?" + hidden
+	}
+	return redact(place)
+}
+
 func (c Config) validateObjects() error {
 	if err := objects.CheckURL(c.Objects); err != nil {
 		return usagef("objects: %v", err)

@@ -32,9 +32,11 @@ func TestObjectStoreAndKafkaAreConfigured(t *testing.T) {
 			t.Errorf("the defaults lack %q:\n%s", want, out)
 		}
 	}
-	out, _, _ = firstseen(t, []string{"FIRSTSEEN_OBJECTS=s3://key:hush-hush@bucket"}, "config", "dump")
-	if strings.Contains(out, "hush-hush") {
-		t.Errorf("a secret where none may be is shown:\n%s", out)
+	for _, url := range []string{"s3://key:hush-hush@bucket", "s3://bucket?endpoint=http://key:hush-hush@h", "s3://bucket?secret=hush-hush"} {
+		out, _, _ = firstseen(t, []string{"FIRSTSEEN_OBJECTS=" + url}, "config", "dump")
+		if strings.Contains(out, "hush-hush") {
+			t.Errorf("a secret where none may be is shown:\n%s", out)
+		}
 	}
 }
 

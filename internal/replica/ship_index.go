@@ -237,6 +237,9 @@ func (s *Shipper) settle(ctx context.Context, key string, bulk *Segment, stored 
 	return err
 }
 
+// sightingSize is how many bytes a sighting takes in JSON, about.
+const sightingSize = 256
+
 // gather reads live segments from a row on until they are enough for a bulk one, and the records that they name.
 func (s *Shipper) gather(ctx context.Context, from, upTo uint64) (*Segment, error) {
 	bulk := &Segment{}
@@ -261,6 +264,7 @@ func (s *Shipper) gather(ctx context.Context, from, upTo uint64) (*Segment, erro
 		}
 		bulk.Link, bulk.Rows = part.Link, append(bulk.Rows, part.Rows...)
 		bulk.Sightings = append(bulk.Sightings, part.Sightings...)
+		bytes += sightingSize * len(part.Sightings)
 		bulk.Digests, bulk.Chains = part.Digests, part.Chains // those of the last row are true of the whole
 		next = part.Last + 1
 	}

@@ -228,6 +228,7 @@ func (s *Shipper) claim(ctx context.Context, theirs *Segment, rows []schema.Ship
 		return nil, err
 	}
 	rows = rows[:n]
+	s.digests.touch(rows) // which can be more than we wanted to ship
 	built, err := s.putRecords(ctx, rows)
 	if err != nil {
 		return nil, err
