@@ -171,8 +171,8 @@ func (s *Store) removeObservations(tx *gorm.DB, b bound, _ uint64) (int64, uint6
 	return done.RowsAffected, b.high, done.Error
 }
 
-// removePayloads empties payloads, deletes raw JSON, and notes with each when. To find those that are left would be to read them all, so a
-// mark tells how far it has been done.
+// removePayloads empties payloads, deletes raw JSON, and notes with each when. To find those that are left would be to read
+// them all, so a mark tells how far it has been done.
 func (s *Store) removePayloads(tx *gorm.DB, b bound, from uint64) (int64, uint64, error) {
 	if from == 0 {
 		var mark retentionRow
