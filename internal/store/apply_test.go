@@ -42,18 +42,7 @@ func newMirror(t *testing.T, from *Store) *mirror {
 func (m *mirror) sync() {
 	m.t.Helper()
 	for {
-		place, err := m.to.ReplicaPlace(m.t.Context())
-		if err != nil {
-			m.t.Fatal(err)
-		}
-		after := uint64(0)
-		if place != nil {
-			after = place.Seq
-		}
-		rows, err := m.from.Shipment(m.t.Context(), after, 1000, 1<<30)
-		if err != nil {
-			m.t.Fatal(err)
-		}
+		place, rows := m.next(1000)
 		if len(rows) == 0 {
 			return
 		}
@@ -62,6 +51,24 @@ func (m *mirror) sync() {
 		}
 		m.apply(place, rows)
 	}
+}
+
+// next is where the replica is, and up to limit rows that it does not have.
+func (m *mirror) next(limit int) (*ReplicaPlace, []schema.ShippedRow) {
+	m.t.Helper()
+	place, err := m.to.ReplicaPlace(m.t.Context())
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	after := uint64(0)
+	if place != nil {
+		after = place.Seq
+	}
+	rows, err := m.from.Shipment(m.t.Context(), after, limit, 1<<30)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return place, rows
 }
 
 func (m *mirror) apply(place *ReplicaPlace, rows []schema.ShippedRow) {

@@ -165,23 +165,12 @@ func (m *mirror) same(chain uint64) {
 func (m *mirror) walk(seen func(seq uint64)) {
 	m.t.Helper()
 	for {
-		place, err := m.to.ReplicaPlace(m.t.Context())
-		if err != nil {
-			m.t.Fatal(err)
-		}
-		after := uint64(0)
-		if place != nil {
-			after = place.Seq
-		}
-		rows, err := m.from.Shipment(m.t.Context(), after, 1, 1<<30)
-		if err != nil {
-			m.t.Fatal(err)
-		}
+		place, rows := m.next(1)
 		if len(rows) == 0 {
 			return
 		}
 		m.apply(place, rows)
-		seen(after + 1)
+		seen(rows[0].Seq)
 	}
 }
 
