@@ -185,7 +185,7 @@ func (c *catchUp) look(now time.Time) {
 		c.from = st.Seq
 		c.begin(now, logrus.Fields{"from": st.Seq, "to": *st.End})
 	case left < longCatchUp/100:
-		c.end(now, st.Seq-c.from)
+		c.end(now, st.Seq-min(c.from, st.Seq)) // a rewind may have gone further back
 		return
 	}
 	c.show(now, st.Seq-min(c.from, st.Seq), left)
