@@ -43,8 +43,9 @@ func drawnReplica(t *testing.T, blocks uint64) (writer, db, folder string) {
 	}
 	shipping, following := during(t, shipper.Run), during(t, follower.Run)
 	testenv.Eventually(t, func() error {
-		if st := follower.State(); st.Seq != blocks {
-			return fmt.Errorf("%+v", st)
+		// Headers come after the segment, from which the replica may have the rows already.
+		if st, shipped := follower.State(), shipper.Stats(); st.Seq != blocks || shipped.Seq != blocks {
+			return fmt.Errorf("%+v, %+v", st, shipped)
 		}
 		return nil
 	})
