@@ -14,9 +14,14 @@ func (s *session) watch(ctx context.Context) {
 	tick := time.NewTicker(s.opts.Sign)
 	defer tick.Stop()
 	var side string // the tag of the last one applied
+	failing := false
 	for {
 		s.readSign(ctx)
-		side = s.readSide(ctx, side)
+		tag, err := s.readSide(ctx, side)
+		if err != nil && !failing && ctx.Err() == nil {
+			s.log.WithError(err).Warn("what the writer's nodes and clients are is not taken over, will try until it is")
+		}
+		side, failing = tag, err != nil
 		select {
 		case <-ctx.Done():
 			return
@@ -47,11 +52,12 @@ func (s *session) readSign(ctx context.Context) {
 	}
 }
 
-// readSide applies the side object when it is another than the one before. It can wait: nothing depends on it.
-func (s *session) readSide(ctx context.Context, last string) string {
+// readSide applies the side object when it is another than the one before, and returns the tag of the one that is applied.
+// It can wait: nothing depends on it. That the object store does not answer, the checkpoint tells.
+func (s *session) readSide(ctx context.Context, last string) (string, error) {
 	body, tag, err := s.opts.Objects.Get(ctx, s.names.Side())
 	if err != nil || tag == last || s.state.current().Seq == 0 {
-		return last
+		return last, nil //nolint:nilerr // see above
 	}
 	side, err := DecodeSide(body)
 	if err == nil {
@@ -60,18 +66,15 @@ func (s *session) readSide(ctx context.Context, last string) string {
 	if err == nil && len(side.Sightings) > 0 {
 		place := s.state.current()
 		if place.Seq < side.Seq {
-			return last // not all of them have their record
+			return last, nil // not all of them have their record
 		}
 		_, err = s.opts.Store.Apply(ctx, &store.Application{Believed: &place, After: place, Sightings: side.Sightings})
 		if errors.Is(err, store.ErrReplicaMoved) {
-			return last // a segment came between
+			return last, nil // a segment came between
 		}
 	}
 	if err != nil {
-		if ctx.Err() == nil {
-			s.log.WithError(err).Warn("what the writer's nodes and clients are is not taken over, will try again")
-		}
-		return last
+		return last, err
 	}
-	return tag
+	return tag, nil
 }
