@@ -160,6 +160,8 @@ func TestFaultsThatStayAreTold(t *testing.T) {
 			if outcome(err) != "failed" {
 				t.Errorf("%v is taken for an outcome of its own: %s", err, outcome(err))
 			}
+			f.mu.Lock()
+			defer f.mu.Unlock()
 			if f.served != test.requests {
 				t.Errorf("%d requests, want %d", f.served, test.requests)
 			}
