@@ -48,6 +48,21 @@ func TestSightingsAreShippedWhenTheyComeLater(t *testing.T) {
 	}
 }
 
+func TestABulkSegmentIsCutWhereItHasManySightings(t *testing.T) {
+	t.Parallel()
+	f := newDrawnFeed()
+	for n := range uint64(600) {
+		r := f.block(n, 1)
+		f.sightings = append(f.sightings, schema.ShippedSighting{Chain: 1, Key: r.Key, Observer: "other"})
+	}
+	s := newTestShipper(t, f, newShelf(), &testClock{})
+	s.opts.bulkBytes = 300 * sightingSize
+	rows, found, err := s.sightingsOf(t.Context(), f.rows)
+	if err != nil || len(rows) != 512 || len(found) != 512 {
+		t.Errorf("got %d rows, %d sightings and error %v, want 512 of both", len(rows), len(found), err)
+	}
+}
+
 func (f *drawnFeed) now() time.Time { return drawnTime(uint64(len(f.rows))) }
 
 func TestDigestsAreTrueWhereTheirSegmentEnds(t *testing.T) {

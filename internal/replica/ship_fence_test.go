@@ -105,6 +105,30 @@ func TestAWriterThatStillShipsIsTakenOverFrom(t *testing.T) {
 	holdsAll(t, f, o)
 }
 
+func TestWhoIsReplacedWhileItStartsEnds(t *testing.T) {
+	t.Parallel()
+	f, o := newDrawnFeed().grow(3), newShelf()
+	first := newTestShipper(t, f, o, &testClock{})
+	o.fault = func(_ int, _, key string, _ bool) error {
+		if key == testNames.Index() { // which it reads once it is the writer
+			return errCut
+		}
+		return nil
+	}
+	if err := first.start(t.Context()); !errors.Is(err, errCut) {
+		t.Fatalf("got error %v, want %v", err, errCut)
+	}
+	o.fault = nil
+	last := newTestShipper(t, f, o, &testClock{})
+	shipped(t, last)
+	if err := first.start(t.Context()); !errors.Is(err, ErrReplaced) {
+		t.Errorf("got error %v, want %v", err, ErrReplaced)
+	}
+	f.grow(2)
+	shipped(t, last)
+	holdsAll(t, f, o)
+}
+
 func TestAnotherDatabaseIsRefused(t *testing.T) {
 	t.Parallel()
 	feed := newDrawnFeed().grow(8)

@@ -237,9 +237,6 @@ func (s *Shipper) settle(ctx context.Context, key string, bulk *Segment, stored 
 	return err
 }
 
-// sightingSize is how many bytes a sighting takes in JSON, about.
-const sightingSize = 256
-
 // gather reads live segments from a row on until they are enough for a bulk one, and the records that they name.
 func (s *Shipper) gather(ctx context.Context, from, upTo uint64) (*Segment, error) {
 	bulk := &Segment{}

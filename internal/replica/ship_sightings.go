@@ -63,6 +63,25 @@ func (s *Shipper) showSightings() {
 	s.state.waiting = waiting
 }
 
+// sightingSize is how many bytes a sighting takes in JSON, about.
+const sightingSize = 256
+
+// sightingsOf reads who else saw the records of rows, of which it returns as many as have about what a bulk segment holds.
+func (s *Shipper) sightingsOf(
+	ctx context.Context, rows []schema.ShippedRow,
+) (taken []schema.ShippedRow, found []schema.ShippedSighting, err error) {
+	const atOnce = 256
+	for len(taken) < len(rows) && sightingSize*len(found) < s.opts.bulkBytes {
+		next := rows[len(taken):min(len(taken)+atOnce, len(rows))]
+		more, err := s.opts.Store.SightingsOf(ctx, recordsOf(next))
+		if err != nil {
+			return nil, nil, err
+		}
+		found, taken = append(found, more...), rows[:len(taken)+len(next)]
+	}
+	return taken, found, nil
+}
+
 // shipped says that what waited waits no more.
 func (g *sightings) shipped() { g.waiting, g.upTo = nil, g.since }
 

@@ -132,14 +132,15 @@ func (s *Shipper) shipBulk(ctx context.Context, st shipState) error {
 	if err != nil {
 		return err
 	}
+	rows, sightings, err := s.sightingsOf(ctx, rows)
+	if err != nil {
+		return err
+	}
 	built, err := s.putRecords(ctx, rows)
 	if err != nil {
 		return err
 	}
-	segment := &Segment{Head: s.head(st.seq+1, st.link), Rows: built.rows(true)}
-	if segment.Sightings, err = s.opts.Store.SightingsOf(ctx, recordsOf(rows)); err != nil {
-		return err
-	}
+	segment := &Segment{Head: s.head(st.seq+1, st.link), Rows: built.rows(true), Sightings: sightings}
 	s.digests.touch(rows)
 	key := s.opts.Bulk(segment.First)
 	shipped, rows, err := s.create(ctx, key, segment, rows)

@@ -16,6 +16,9 @@ import (
 // start makes this the writer: it takes the checkpoint over from whoever has it, once it is certain that what is shipped
 // comes from this database, and goes on behind what is there.
 func (s *Shipper) start(ctx context.Context) error {
+	if err := s.fence(ctx); err != nil { // where an attempt before this one came so far
+		return err
+	}
 	before, tag, err := s.checkpoint(ctx)
 	if err != nil {
 		return err
