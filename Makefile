@@ -33,7 +33,7 @@ conformance: build ## our implementations and the examples of docs/WIRE.md again
 
 .PHONY: accept
 accept: ## the long tests: outages by the minute, many kills, crowds, much data
-	FIRSTSEEN_ACCEPT=1 deploy/dev/with-services --kafka go test -timeout 60m -count 1 $(TESTFLAGS) ./test/... ./server ./internal/spool
+	FIRSTSEEN_ACCEPT=1 deploy/dev/with-services --kafka go test -timeout 60m -count 1 $(TESTFLAGS) ./test/... ./server ./internal/spool ./internal/store
 	FIRSTSEEN_ACCEPT=1 deploy/dev/with-services deploy/dev/with-python python -m pytest python/tests/test_fleet.py
 
 .PHONY: check

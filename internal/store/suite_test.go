@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"crypto/sha256"
+	"flag"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -10,6 +12,17 @@ import (
 	"github.com/firstseen/firstseen/internal/testenv"
 	"github.com/firstseen/firstseen/schema"
 )
+
+// TestMain draws fewer random histories than rapid does by itself, unless the long tests are asked for: every one of them
+// costs what all before it have stored.
+func TestMain(m *testing.M) {
+	if os.Getenv("FIRSTSEEN_ACCEPT") != "1" {
+		if err := flag.Set("rapid.checks", "30"); err != nil {
+			panic(err)
+		}
+	}
+	m.Run()
+}
 
 // bothDialects runs a test against a fresh, migrated database of each dialect.
 func bothDialects(t *testing.T, test func(t *testing.T, dsn string)) {
