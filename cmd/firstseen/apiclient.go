@@ -30,7 +30,8 @@ var direct = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) er
 const aboutAPI = `The API is the one at --api, in the configuration api, or FIRSTSEEN_API. One that asks for an access key gets
 FIRSTSEEN_API_KEY, or the content of the file that FIRSTSEEN_API_KEY_FILE names.
 
-Exit codes: 0 success, 1 the API could not be asked or refused, 2 wrong usage, 4 there is no such thing`
+Exit codes: 0 success, 1 the API could not be asked or refused, 2 wrong usage, 3 not all is well (of the commands that
+say when), 4 there is no such thing`
 
 // missingError is the answer "there is no such thing": exit code 4.
 type missingError struct{ text string }

@@ -21,7 +21,7 @@ func digestCommand(environ []string) *cobra.Command {
 		Use: "digest", Short: "Print digests of what a database holds, to compare two",
 		Long: `Sums up every thousand heights of each chain, siblings and statuses included, from one moment. Two databases that hold the
 same print the same, whatever kind they are: a writer on MySQL and its replica on SQLite. Payloads are summed up apart,
-and not where retention has taken some.`,
+and not where retention has taken some. The exit code is 4 if nothing of --chain is stored.`,
 		Example: `  firstseen digest --db mysql://firstseen@db.example/firstseen > writer
   firstseen digest --db sqlite:replica.db | diff writer -
   firstseen digest --db sqlite:replica.db --chain 1 --json`,
@@ -36,6 +36,9 @@ and not where retention has taken some.`,
 			return err
 		}
 		defer func() { _ = p.close() }()
+		if absent(p.config.DB) {
+			return usagef("there is no database at %s: name its file by --db", redact(p.config.DB))
+		}
 		s, err := p.openStore(cmd.Context(), false)
 		if err != nil {
 			return err
@@ -67,6 +70,9 @@ func digestsOf(ctx context.Context, s *store.Store, only uint64) ([]schema.Range
 		for from := b.From - b.From%digestBlocks; from <= b.To; from += digestBlocks {
 			ranges = append(ranges, schema.HeightRange{Chain: b.Chain, From: from, To: from + digestBlocks - 1})
 		}
+	}
+	if only != 0 && len(ranges) == 0 {
+		return nil, missingError{fmt.Sprintf("chain %d is not stored here", only)}
 	}
 	_, _, digests, err := s.Digests(ctx, ranges...)
 	return digests, err

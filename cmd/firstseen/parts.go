@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"strings"
@@ -125,6 +126,15 @@ func (p *parts) writable(ctx context.Context, s *store.Store) error {
 }
 
 func embedded(dsn string) bool { return dsn == "memory" || strings.HasPrefix(dsn, "sqlite:") }
+
+// absent tells that opening an embedded database would make an empty one.
+func absent(dsn string) bool {
+	if !embedded(dsn) {
+		return false
+	}
+	_, err := os.Stat(strings.TrimPrefix(strings.TrimPrefix(dsn, "sqlite:"), "//"))
+	return dsn == "memory" || errors.Is(err, fs.ErrNotExist)
+}
 
 // board is where connection counts are posted: Redis when configured, else this process's memory.
 func (p *parts) board() (presence.Board, error) {

@@ -42,9 +42,12 @@ func printReplica(c *apiClient, r *statsapi.ReplicaStatus) error {
 		t.line("phase", r.Phase, r.Reason)
 		t.line("since", stampOf(r.Since))
 		t.line("rows", number(r.AppliedSeq), "of "+known(r.WriterSeq))
-		lag := "-"
-		if r.LagSeconds != nil {
+		lag := "unknown: nothing was heard of the writer"
+		switch {
+		case r.LagSeconds != nil:
 			lag = seconds(*r.LagSeconds).Round(time.Millisecond).String()
+		case r.WriterAt.Time != nil:
+			lag = "unknown: the writer was last heard of at " + stampOf(*r.WriterAt.Time) + ", by its clock"
 		}
 		t.line("lag", lag)
 		t.line("digests", number(r.Digests.Equal)+" equal", fmt.Sprint(len(r.Digests.Differ), " differ"))

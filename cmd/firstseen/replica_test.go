@@ -24,6 +24,9 @@ func TestAReplicaIsShownAndJudged(t *testing.T) {
 		{"waiting", strings.Replace(fine, "following", "waiting", 1), 200, exitUnready, []string{"not following: waiting"}},
 		{"different", strings.Replace(fine, `"differ":[]`, `"differ":[{"chain":5,"from":0,"to":999,"seq":90}]`, 1), 200, exitUnready,
 			[]string{"1 ranges of heights", "0 to 999"}},
+		{"a silent writer", strings.NewReplacer(`"lag_seconds":0.25`, `"lag_seconds":null`, `"writer_at":null`,
+			`"writer_at":"2026-01-02T03:04:00.000000Z"`).Replace(fine), 200, exitOK, []string{"unknown", "2026-01-02T03:04:00.000Z"}},
+		{"an unheard writer", strings.Replace(fine, `"lag_seconds":0.25`, `"lag_seconds":null`, 1), 200, exitOK, []string{"unknown: nothing"}},
 		{"no replica", `{"detail":"this process is no replica"}`, 404, exitMissing, []string{"no replica"}},
 	} {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

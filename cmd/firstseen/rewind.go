@@ -103,8 +103,7 @@ func (p *parts) openMoved(ctx context.Context) (*store.Store, error) {
 	if p.config.DB == defaults().DB {
 		p.config.DB = replicaDB
 	}
-	path := strings.TrimPrefix(strings.TrimPrefix(p.config.DB, "sqlite:"), "//")
-	if _, err := os.Stat(path); embedded(p.config.DB) && err != nil {
+	if absent(p.config.DB) {
 		return nil, usagef("there is no replica at %s: name its file by --db", redact(p.config.DB))
 	}
 	s, err := p.openReplica(ctx)

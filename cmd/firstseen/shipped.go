@@ -20,7 +20,7 @@ func shippedCommand(environ []string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "shipped", Short: "Show what is shipped under a role, and by whom",
 		Long: `Reads the checkpoint and the index of a role from the object store: how far it is shipped, who ships and when it last
-said that it lives, where each chain stands, and what lies in large segments. The exit code is 3 if nothing is shipped
+said that it lives, where each chain stands, and what lies in large segments. The exit code is 4 if nothing is shipped
 under the role.`,
 		Example: `  firstseen shipped --objects file:/srv/firstseen
   firstseen shipped --objects 's3://blocks/replicas?region=eu-1' --env production --role primary --output json`,

@@ -81,7 +81,10 @@ the role, nothing changes and the error says why.
 
 ` + aboutAdminAccess + `
 
-Change --role (follow.role) of the replica's own configuration too: the next start follows what that says.`,
+Change --role (follow.role) of the replica's own configuration too: the next start follows what that says.
+
+With --output json it prints null if the replica follows that role already. The exit code is 1 if nothing was changed for
+another reason.`,
 		Example: `  FIRSTSEEN_ADMIN_TOKEN_FILE=/run/secrets/admin firstseen switch --role standby --admin 127.0.0.1:9102`,
 	}
 	check := outputFlag(cmd)
