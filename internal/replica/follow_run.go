@@ -89,7 +89,8 @@ func (f *Follower) Run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, store.ErrReplicaMoved):
-			f.log.Info("the replica's place was moved, following goes on from there")
+			f.log.Info("the replica's place was moved, by a rewind, a switch, or another process that follows into this database: " +
+				"following goes on from there")
 		case errors.As(err, &halted):
 			f.state.halt(halted.reason)
 			f.log.WithField("reason", halted.reason).Error("replica halted: what was shipped contradicts what is stored")

@@ -200,6 +200,9 @@ func (st *followState) signed(c Checkpoint, at time.Time) bool {
 func (st *followState) unsigned() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	if !st.nothing {
+		st.log.Warnf("nothing is shipped as %s/%s: is `firstseen ship` running?", st.place.Env, st.place.Role)
+	}
 	st.sign, st.nothing = nil, true
 	st.turn()
 }
