@@ -267,7 +267,9 @@ func (s *Shipper) note(what string, err error) {
 	case err != nil:
 		if !known {
 			t.since = s.opts.Now()
-			s.log.WithError(err).WithField("what", what).Warn("ship: failed, will try again")
+			if !permanent(err) { // else it ends with that error
+				s.log.WithError(err).WithField("what", what).Warn("ship: failed, will try again")
+			}
 		}
 		t.err = err
 		s.trying[what] = t

@@ -44,7 +44,8 @@ func (s *Shipper) start(ctx context.Context) error {
 	s.mu.Unlock()
 	fields := logrus.Fields{"env": s.opts.Env, "role": s.opts.Role, "epoch": mine.Epoch, "seq": mine.Seq, "end": end.Seq}
 	if before.Epoch > 0 && now.Sub(before.At) < takenAlive && before.Holder != s.opts.Holder {
-		s.log.WithFields(fields).WithField("holder", before.Holder).Warn("ship: taken over from a writer that seems to live")
+		s.log.WithFields(fields).WithField("holder", before.Holder).Warn("ship: taken over from a writer that lived seconds ago: " +
+			"if it still runs, it ends")
 	} else {
 		s.log.WithFields(fields).Info("ship: is the writer")
 	}
