@@ -186,10 +186,7 @@ func (p *press) segment(shipped []schema.ShippedRow) {
 	for _, row := range shipped {
 		r := Row{Event: row.FeedEvent}
 		if row.Record != nil {
-			body, object, err := EncodeRecord(row.Record)
-			if err != nil {
-				p.t.Fatal(err)
-			}
+			body, object := storedRecord(p.t, row.Record)
 			ids = append(ids, row.Record.ID)
 			r.Object = object
 			p.depot.put(p.names.Block(row.Chain, row.Key), body)

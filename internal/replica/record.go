@@ -5,31 +5,20 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/go-json-experiment/json"
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/firstseen/firstseen/schema"
 )
 
-// EncodeRecord returns a record as its object is stored, and the hash that rows name it by.
-func EncodeRecord(r *schema.ShippedRecord) (stored []byte, object schema.Hash, err error) {
-	body, err := json.Marshal(r)
-	if err != nil {
-		return nil, object, fmt.Errorf("encode record %s: %w", r.Key, err)
-	}
-	stored, err = compress(body)
-	return stored, sha256.Sum256(body), err
-}
-
 // DecodeRecord reads an object and verifies that it is the one that a row names, or else returns ErrDamaged.
 func DecodeRecord(stored []byte, object schema.Hash) (*schema.ShippedRecord, error) {
-	body, err := openRecord(stored, object)
+	body, err := decompress(stored, MaxRecord)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("decode record: %w", err)
 	}
-	r := &schema.ShippedRecord{}
-	if err := strictly(body, r); err != nil {
-		return nil, fmt.Errorf("decode record %s: %w: %w", object, ErrDamaged, err)
+	r, err := parseRecord(body, object)
+	if err != nil {
+		return nil, fmt.Errorf("decode record: %w: %w", ErrDamaged, err)
 	}
 	return r, nil
 }

@@ -238,13 +238,24 @@ func TestDecompressionIsBounded(t *testing.T) {
 	}
 }
 
-func TestRecordsAreVerifiedByTheirObject(t *testing.T) {
-	t.Parallel()
-	want := testRecord(5, 0x20)
-	stored, object, err := EncodeRecord(want)
+// storedRecord returns a record as its object is stored, and the hash that rows name it by.
+func storedRecord(t testing.TB, record *schema.ShippedRecord) ([]byte, schema.Hash) {
+	t.Helper()
+	row := Row{Record: record}
+	if err := row.encodeBody(); err != nil {
+		t.Fatal(err)
+	}
+	stored, err := compress(row.body)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return stored, row.Object
+}
+
+func TestRecordsAreVerifiedByTheirObject(t *testing.T) {
+	t.Parallel()
+	want := testRecord(5, 0x20)
+	stored, object := storedRecord(t, want)
 	got, err := DecodeRecord(stored, object)
 	if err != nil {
 		t.Fatal(err)

@@ -91,8 +91,8 @@ func (s *Shipper) compare(ctx context.Context, key string, r *schema.ShippedReco
 
 // sameRecord tells whether JSON is that of a record but for what retention takes.
 func sameRecord(body []byte, r *schema.ShippedRecord) bool {
-	theirs, err := parseRecord(body, sha256.Sum256(body))
-	if err != nil {
+	theirs := &schema.ShippedRecord{}
+	if err := strictly(body, theirs); err != nil {
 		return false
 	}
 	ours := *r

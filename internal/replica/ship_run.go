@@ -245,12 +245,9 @@ func (s *Shipper) insist(ctx context.Context, what string, do func(context.Conte
 		if err == nil || permanent(err) {
 			return err
 		}
-		timer := time.NewTimer(rest/2 + rand.N(rest/2+1))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		pause(ctx, rest/2+rand.N(rest/2+1))
+		if ctx.Err() != nil {
 			return ctx.Err()
-		case <-timer.C:
 		}
 	}
 }
