@@ -12,7 +12,13 @@ const Patience = time.Minute
 // Eventually tries until there is no error, and fails the test with the last one when Patience is up.
 func Eventually(t testing.TB, try func() error) {
 	t.Helper()
-	deadline := time.NewTimer(Patience)
+	EventuallyWithin(t, Patience, try)
+}
+
+// EventuallyWithin is Eventually with a bound that the test is about.
+func EventuallyWithin(t testing.TB, within time.Duration, try func() error) {
+	t.Helper()
+	deadline := time.NewTimer(within)
 	defer deadline.Stop()
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
@@ -23,7 +29,7 @@ func Eventually(t testing.TB, try func() error) {
 		}
 		select {
 		case <-deadline.C:
-			t.Fatalf("not within %s: %v", Patience, err)
+			t.Fatalf("not within %s: %v", within, err)
 		case <-again.C:
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/firstseen/firstseen/internal/testenv"
 )
 
 // MariaDB's disk is full (error 1114): what it cannot store is not acked. When there is room again, nobody needs to be restarted.
@@ -19,7 +21,7 @@ func TestNoAckWhileTheDatabasesDiskIsFull(t *testing.T) {
 	s.rests()
 
 	disk.fill()
-	eventually(t, time.Minute, func() error {
+	testenv.EventuallyWithin(t, time.Minute, func() error {
 		if strings.Contains(server.Log.String(), "store cannot commit") {
 			return nil
 		}

@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/firstseen/firstseen/internal/testenv"
 )
 
 // flaky is a proxy in front of a node that fails a share of the calls, the same ones each time.
@@ -77,7 +79,7 @@ func TestTheGatewayHidesNodesThatFailAFifthOfTheirCalls(t *testing.T) {
 	}
 	p := start(t, args...)
 	gateway := "http://" + p.Addr(t, "gateway http")
-	eventually(t, 20*time.Second, func() error { return ask(t.Context(), gateway, 0) })
+	testenv.EventuallyWithin(t, 20*time.Second, func() error { return ask(t.Context(), gateway, 0) })
 
 	calls, callers := 3000, 16
 	if accepting() {

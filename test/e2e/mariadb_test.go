@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"github.com/firstseen/firstseen/internal/testenv"
 	"github.com/firstseen/firstseen/test/process"
 )
 
@@ -144,7 +145,7 @@ func (m *mariadb) answers() bool {
 	}
 	defer db.Close()
 	alive := true
-	eventually(m.t, time.Minute, func() error {
+	testenv.EventuallyWithin(m.t, time.Minute, func() error {
 		select {
 		case <-m.exited:
 			alive = false

@@ -13,6 +13,7 @@ import (
 	_ "modernc.org/sqlite" // to look into the server's database
 
 	"github.com/firstseen/firstseen/internal/devnet"
+	"github.com/firstseen/firstseen/internal/testenv"
 	"github.com/firstseen/firstseen/schema"
 	"github.com/firstseen/firstseen/test/process"
 )
@@ -73,7 +74,7 @@ func TestSpoolOutlivesObserverServerAndNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	eventually(t, 30*time.Second, func() error { return storedIn(t, db, chain.Canonical()) })
+	testenv.EventuallyWithin(t, 30*time.Second, func() error { return storedIn(t, db, chain.Canonical()) })
 
 	server.Kill()
 	const rounds, each = 6, 40
@@ -81,7 +82,7 @@ func TestSpoolOutlivesObserverServerAndNode(t *testing.T) {
 		if err := chain.Mine(ctx, each); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, 30*time.Second, func() error { // and somewhere in the middle of the rest it dies
+		testenv.EventuallyWithin(t, 30*time.Second, func() error { // and somewhere in the middle of the rest it dies
 			n, err := waiting(t, observer)
 			if err == nil && n < round*each+5 {
 				err = fmt.Errorf("%d blocks wait", n)
@@ -91,7 +92,7 @@ func TestSpoolOutlivesObserverServerAndNode(t *testing.T) {
 		observer.Kill()
 		observer = start(t, args...)
 	}
-	eventually(t, 30*time.Second, func() error {
+	testenv.EventuallyWithin(t, 30*time.Second, func() error {
 		n, err := waiting(t, observer)
 		if err == nil && n < rounds*each {
 			err = fmt.Errorf("%d blocks wait, want %d", n, rounds*each)
@@ -110,7 +111,7 @@ func TestSpoolOutlivesObserverServerAndNode(t *testing.T) {
 
 	start(t, "server", "--db", "sqlite:"+database, "--listen", addr)
 	observer = start(t, args...)
-	eventually(t, 30*time.Second, func() error { return storedIn(t, db, all) })
+	testenv.EventuallyWithin(t, 30*time.Second, func() error { return storedIn(t, db, all) })
 	if err := observer.Stop(t); err != nil {
 		t.Error(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/firstseen/firstseen/internal/testenv"
 	"github.com/firstseen/firstseen/test/process"
 )
 
@@ -36,7 +37,7 @@ func sickDisk(t *testing.T, victim *process.Process, trouble func()) (heal func(
 		<-ended
 	}
 	t.Cleanup(heal)
-	eventually(t, time.Minute, func() error {
+	testenv.EventuallyWithin(t, time.Minute, func() error {
 		select {
 		case <-ended:
 			if strings.Contains(said.String(), "attach") {
