@@ -12,13 +12,7 @@ const Patience = time.Minute
 // Eventually tries until there is no error, and fails the test with the last one when Patience is up.
 func Eventually(t testing.TB, try func() error) {
 	t.Helper()
-	EventuallyWithin(t, Patience, try)
-}
-
-// EventuallyWithin is Eventually with a bound that the test is about.
-func EventuallyWithin(t testing.TB, within time.Duration, try func() error) {
-	t.Helper()
-	deadline := time.NewTimer(within)
+	deadline := time.NewTimer(Patience)
 	defer deadline.Stop()
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
@@ -29,7 +23,7 @@ func EventuallyWithin(t testing.TB, within time.Duration, try func() error) {
 		}
 		select {
 		case <-deadline.C:
-			t.Fatalf("not within %s: %v", within, err)
+			t.Fatalf("not within %s: %v", Patience, err)
 		case <-again.C:
 		}
 	}

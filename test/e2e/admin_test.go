@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/firstseen/firstseen/internal/testenv"
 	"github.com/firstseen/firstseen/netstring"
 )
 
@@ -18,7 +17,7 @@ func TestTheAdminPortSaysNotReadyWhileTheServerDrains(t *testing.T) {
 	url := "http://" + server.Addr(t, "admin") + "/readyz"
 	becomes := func(want int) {
 		t.Helper()
-		testenv.EventuallyWithin(t, 20*time.Second, func() error {
+		eventually(t, 20*time.Second, func() error {
 			code, body, err := fetch(t.Context(), url)
 			if err == nil && code != want {
 				err = fmt.Errorf("%s answers %d %s, want %d", url, code, body, want)

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/firstseen/firstseen/internal/testenv"
 	"github.com/firstseen/firstseen/netstring"
 	"github.com/firstseen/firstseen/schema"
 )
@@ -73,7 +72,7 @@ func TestBareClientsAreStoredOnceAndNeverAnswered(t *testing.T) {
 	// A bare connection is closed when its frames are read; their commit may come after.
 	settled := func(what string, want uint64, query string) {
 		t.Helper()
-		testenv.EventuallyWithin(t, 20*time.Second, func() error {
+		eventually(t, 20*time.Second, func() error {
 			got, err := f.count(t.Context(), query)
 			if err == nil && got != want {
 				err = fmt.Errorf("%s: %d, want %d", what, got, want)

@@ -81,7 +81,7 @@ func TestConnectionsAreCountedByBeatsAndByAsking(t *testing.T) {
 	api := "http://" + stats.Addr(t, "stats") + "/v1/connections"
 	says := func(query string, ok func(c strongCount) bool) {
 		t.Helper()
-		testenv.EventuallyWithin(t, 20*time.Second, func() error {
+		eventually(t, 20*time.Second, func() error {
 			var c strongCount
 			if err := getJSON(t.Context(), api+query, &c); err != nil {
 				return err
@@ -100,7 +100,7 @@ func TestConnectionsAreCountedByBeatsAndByAsking(t *testing.T) {
 	})
 	who := func(want string) {
 		t.Helper()
-		testenv.EventuallyWithin(t, 20*time.Second, func() error {
+		eventually(t, 20*time.Second, func() error {
 			got, err := console(servers[0].Addr(t, "console"), "WHO")
 			if err == nil && got != want+"\r\n" {
 				err = errors.New(got)

@@ -33,7 +33,7 @@ func torn(r *invariants.Recorder, kind byte, after int) <-chan struct{} {
 // settledBy waits until a server behind the recorder has settled the block.
 func settledBy(t *testing.T, r *invariants.Recorder, key schema.Key) {
 	t.Helper()
-	testenv.EventuallyWithin(t, time.Minute, func() error {
+	eventually(t, time.Minute, func() error {
 		all := r.Exchanges()
 		last := all[len(all)-1]
 		for i := range last.Outcomes {
@@ -127,7 +127,7 @@ func (a *actor) watchLeaks() (check func()) {
 	}
 	return func() {
 		a.scene.t.Helper()
-		testenv.EventuallyWithin(a.scene.t, time.Minute, func() error {
+		eventually(a.scene.t, time.Minute, func() error {
 			now, err := look()
 			if err == nil && (now[0] > before[0]+few || now[1] > before[1]+few) {
 				err = fmt.Errorf("%v goroutines and files, %v before", now, before)

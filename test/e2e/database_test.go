@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/firstseen/firstseen/internal/faults"
-	"github.com/firstseen/firstseen/internal/testenv"
 )
 
 // MariaDB is killed before a COMMIT and with its answer to one on the way, and once is frozen instead. The servers wait,
@@ -49,7 +48,7 @@ func TestTheDatabaseIsKilledAndFrozen(t *testing.T) {
 	a.ready(false)
 	b.ready(false)
 	if accepting() { // until the driver gives up, and nobody knows what became of the COMMIT
-		testenv.EventuallyWithin(t, time.Minute, func() error {
+		eventually(t, time.Minute, func() error {
 			if a.count("store cannot commit") == before {
 				return errors.New("the driver waits still")
 			}

@@ -69,7 +69,7 @@ type connections struct {
 func (f *fleet) connected(t *testing.T, total, servers int) connections {
 	t.Helper()
 	var c connections
-	testenv.EventuallyWithin(t, 20*time.Second, func() error {
+	eventually(t, 20*time.Second, func() error {
 		c = connections{}
 		if err := getJSON(t.Context(), f.api+"/v1/connections", &c); err != nil {
 			return err
@@ -105,7 +105,7 @@ func (f *fleet) count(ctx context.Context, query string, args ...any) (n uint64,
 // delivered waits until both observers have delivered the block.
 func (f *fleet) delivered(t *testing.T, hash schema.Hash) {
 	t.Helper()
-	testenv.EventuallyWithin(t, 30*time.Second, func() error {
+	eventually(t, 30*time.Second, func() error {
 		n, err := f.count(t.Context(), "SELECT COUNT(*) FROM observations o JOIN records r ON r.id = o.record WHERE r.`key` = ?", hash.Key())
 		if err == nil && n != 2 {
 			err = fmt.Errorf("block %s has %d observations, want 2", hash, n)
@@ -226,7 +226,7 @@ func TestEveryBlockOnceWhileAServerIsKilledAndTheChainReorganises(t *testing.T) 
 		t.Fatalf("the chain has %d blocks", len(chain))
 	}
 	safe, finalized := marks(t, geths.URLs()[0])
-	testenv.EventuallyWithin(t, 30*time.Second, func() error {
+	eventually(t, 30*time.Second, func() error {
 		return f.settled(ctx, chain, old[len(old)-3:], safe, finalized)
 	})
 	f.connected(t, 2, 1)

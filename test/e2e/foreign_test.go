@@ -81,7 +81,7 @@ func TestBlocksThatCannotBeVerifiedNeedAnObserverThatIsKnown(t *testing.T) {
 	}
 	says := func(p *process.Process, text string) {
 		t.Helper()
-		testenv.EventuallyWithin(t, time.Minute, func() error {
+		eventually(t, time.Minute, func() error {
 			if !strings.Contains(p.Log.String(), text) {
 				return fmt.Errorf("the log has no %q", text)
 			}
@@ -107,7 +107,7 @@ func TestBlocksThatCannotBeVerifiedNeedAnObserverThatIsKnown(t *testing.T) {
 	for _, h := range chain.Canonical() {
 		want = append(want, turned(h))
 	}
-	testenv.EventuallyWithin(t, time.Minute, func() error { return storedIn(t, db, want) })
+	eventually(t, time.Minute, func() error { return storedIn(t, db, want) })
 	if n := blocksIn(t, db); n != len(want) {
 		t.Errorf("%d blocks are stored, the chain has %d", n, len(want))
 	}

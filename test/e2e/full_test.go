@@ -5,8 +5,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/firstseen/firstseen/internal/testenv"
 )
 
 // MariaDB's disk is full (error 1114): what it cannot store is not acked. When there is room again, nobody needs to be restarted.
@@ -21,7 +19,7 @@ func TestNoAckWhileTheDatabasesDiskIsFull(t *testing.T) {
 	s.rests()
 
 	disk.fill()
-	testenv.EventuallyWithin(t, time.Minute, func() error {
+	eventually(t, time.Minute, func() error {
 		if strings.Contains(server.Log.String(), "store cannot commit") {
 			return nil
 		}

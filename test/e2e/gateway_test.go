@@ -14,8 +14,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/firstseen/firstseen/internal/testenv"
 )
 
 // flaky is a proxy in front of a node that fails a share of the calls, the same ones each time.
@@ -79,7 +77,7 @@ func TestTheGatewayHidesNodesThatFailAFifthOfTheirCalls(t *testing.T) {
 	}
 	p := start(t, args...)
 	gateway := "http://" + p.Addr(t, "gateway http")
-	testenv.EventuallyWithin(t, 20*time.Second, func() error { return ask(t.Context(), gateway, 0) })
+	eventually(t, 20*time.Second, func() error { return ask(t.Context(), gateway, 0) })
 
 	calls, callers := 3000, 16
 	if accepting() {

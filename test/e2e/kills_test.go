@@ -86,7 +86,7 @@ func TestNothingIsLostWhileProcessesAreKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	safe, finalized := marks(t, geths.URLs()[0])
-	testenv.EventuallyWithin(t, time.Minute, func() error {
+	eventually(t, time.Minute, func() error {
 		return f.matches(ctx, geths.Canonical(), safe, finalized)
 	})
 	f.connected(t, 2, 2)
@@ -95,7 +95,7 @@ func TestNothingIsLostWhileProcessesAreKilled(t *testing.T) {
 // stored waits until anyone has delivered the block.
 func (f *fleet) stored(t *testing.T, hash schema.Hash) {
 	t.Helper()
-	testenv.EventuallyWithin(t, 30*time.Second, func() error {
+	eventually(t, 30*time.Second, func() error {
 		n, err := f.count(t.Context(), "SELECT COUNT(*) FROM records WHERE `key` = ?", hash.Key())
 		if err == nil && n != 1 {
 			err = fmt.Errorf("block %s is stored %d times", hash, n)

@@ -18,7 +18,6 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"github.com/firstseen/firstseen/internal/testenv"
 	"github.com/firstseen/firstseen/test/process"
 )
 
@@ -145,7 +144,7 @@ func (m *mariadb) answers() bool {
 	}
 	defer db.Close()
 	alive := true
-	testenv.EventuallyWithin(m.t, time.Minute, func() error {
+	eventually(m.t, time.Minute, func() error {
 		select {
 		case <-m.exited:
 			alive = false

@@ -5,8 +5,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/firstseen/firstseen/internal/testenv"
 )
 
 // All in one process, nothing else installed: blocks, transactions and accounts to look at, in ours and in the event
@@ -23,7 +21,7 @@ func TestUpShowsAMadeUpChain(t *testing.T) {
 		}
 		ItemCount int
 	}
-	testenv.EventuallyWithin(t, 30*time.Second, func() error {
+	eventually(t, 30*time.Second, func() error {
 		err := getJSON(t.Context(), api+"/blocks?limit=20", &page)
 		if err == nil && page.ItemCount < 60 {
 			err = fmt.Errorf("%d blocks so far", page.ItemCount)
@@ -61,7 +59,7 @@ func TestCommandsShowWhatTheAPIKnows(t *testing.T) {
 	t.Parallel()
 	up := start(t, "up", "--mock", "--name", "paris-1", "--listen", "127.0.0.1:0", "--stats-listen", "127.0.0.1:0")
 	api := "http://" + up.Addr(t, "stats")
-	testenv.EventuallyWithin(t, 30*time.Second, func() error {
+	eventually(t, 30*time.Second, func() error {
 		out, stderr, code := once(t, "blocks", "--api", api, "--limit", "70")
 		if code != 0 || strings.Count(out, "\n") < 60 || !strings.Contains(out, "paris-1") {
 			return fmt.Errorf("%d %s %s", code, out, stderr)
@@ -79,7 +77,7 @@ func TestCommandsShowWhatTheAPIKnows(t *testing.T) {
 	if out, stderr, code := once(t, "observers", "--api", api); code != 0 || !strings.Contains(out, "paris-1") {
 		t.Errorf("%d %s\n%s", code, stderr, out)
 	}
-	testenv.EventuallyWithin(t, 20*time.Second, func() error {
+	eventually(t, 20*time.Second, func() error {
 		out, stderr, code := once(t, "connections", "--strong", "--by", "observer", "--api", api)
 		if code != 0 || !strings.Contains(out, "paris-1") {
 			return fmt.Errorf("%d %s\n%s", code, stderr, out)

@@ -15,7 +15,6 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/rpc"
 
-	"github.com/firstseen/firstseen/internal/testenv"
 	"github.com/firstseen/firstseen/schema"
 )
 
@@ -128,7 +127,7 @@ func TestMainnetBlocksGoThroughTheWholePath(t *testing.T) {
 					ContentType  string `json:"content_type"`
 					Transactions int    `json:"transaction_count"`
 				}
-				testenv.EventuallyWithin(t, 20*time.Second, func() error {
+				eventually(t, 20*time.Second, func() error {
 					return getJSON(t.Context(), api+"/v1/blocks/latest", &block)
 				})
 				if block.Hash != hash || block.Number != number || block.Status != schema.StatusCanonical ||
@@ -157,7 +156,7 @@ func TestAForgedBlockIsNotStored(t *testing.T) {
 	up := start(t, "up", "--db", "memory", "--node", mainnetNode(t, forged), "--poll", "50ms",
 		"--listen", "127.0.0.1:0", "--stats-listen", "127.0.0.1:0")
 	api := "http://" + up.Addr(t, "stats")
-	testenv.EventuallyWithin(t, 20*time.Second, func() error {
+	eventually(t, 20*time.Second, func() error {
 		if !strings.Contains(up.Log.String(), "hash") {
 			return fmt.Errorf("the log does not speak of the hash")
 		}

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/firstseen/firstseen/internal/devnet"
-	"github.com/firstseen/firstseen/internal/testenv"
 )
 
 // endpoints starts a devnet that grows by a block each period until the test ends and returns the URLs of its endpoints.
@@ -60,7 +59,7 @@ func TestNodesAreShownToOperatorsAndScripts(t *testing.T) {
 		"--node", "one="+urls[0], "--node", "two="+urls[1], "--node", "dead=http://127.0.0.1:1")
 	api := "http://" + up.Addr(t, "stats")
 
-	testenv.EventuallyWithin(t, 30*time.Second, func() error {
+	eventually(t, 30*time.Second, func() error {
 		nodes, code, err := listNodes(t, api, "one")
 		if err != nil || code != 0 || len(nodes) != 1 || nodes[0].Observer != "paris-1" || nodes[0].Height == nil ||
 			len(nodes[0].History) == 0 || nodes[0].History[0].To != nodes[0].State {
@@ -95,7 +94,7 @@ func TestANodeIsCordonedByHand(t *testing.T) {
 		if code != 0 || out != "node one is "+step.verb+"ed\n" {
 			t.Fatalf("%s: %d %q %q", step.verb, code, out, stderr)
 		}
-		testenv.EventuallyWithin(t, 30*time.Second, func() error {
+		eventually(t, 30*time.Second, func() error {
 			nodes, code, err := listNodes(t, api, "one")
 			if err != nil || code != step.code || len(nodes) != 1 || nodes[0].Cordoned != step.cordoned {
 				return fmt.Errorf("after %s: %d %+v %w", step.verb, code, nodes, err)

@@ -92,7 +92,7 @@ func (s *scene) resumes(node *devnet.Geth) {
 		s.t.Fatal(err)
 	}
 	s.mine(1)
-	testenv.EventuallyWithin(s.t, time.Minute, func() error {
+	eventually(s.t, time.Minute, func() error {
 		if head, want := numberOf(s.t, node.URL(), "latest"), s.net.Head().Number; head != want {
 			return fmt.Errorf("the node's head is %d, not %d", head, want)
 		}

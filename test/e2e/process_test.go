@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 
@@ -32,6 +33,26 @@ func start(t *testing.T, args ...string) *process.Process {
 func once(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	return binary.Once(t, nil, args...)
+}
+
+// eventually tries until it succeeds or the time is up, and then fails with the last error.
+func eventually(t *testing.T, within time.Duration, try func() error) {
+	t.Helper()
+	deadline := time.NewTimer(within)
+	defer deadline.Stop()
+	again := time.NewTicker(50 * time.Millisecond)
+	defer again.Stop()
+	for {
+		err := try()
+		if err == nil {
+			return
+		}
+		select {
+		case <-deadline.C:
+			t.Fatalf("not within %s: %v", within, err)
+		case <-again.C:
+		}
+	}
 }
 
 // fetch asks over HTTP and returns status code and body.

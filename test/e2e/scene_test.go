@@ -142,7 +142,7 @@ func (a *actor) restart() {
 // says waits until the process has logged a text.
 func (a *actor) says(text string) {
 	a.scene.t.Helper()
-	testenv.EventuallyWithin(a.scene.t, time.Minute, func() error {
+	eventually(a.scene.t, time.Minute, func() error {
 		if a.count(text) == 0 {
 			return fmt.Errorf("%s has not logged %q", a.Args[0], text)
 		}
@@ -157,7 +157,7 @@ func (a *actor) count(text string) int { return strings.Count(a.Log.String(), te
 func (a *actor) ready(want bool) {
 	a.scene.t.Helper()
 	url := "http://" + a.Addr(a.scene.t, "admin") + "/readyz"
-	testenv.EventuallyWithin(a.scene.t, time.Minute, func() error {
+	eventually(a.scene.t, time.Minute, func() error {
 		code, body, err := fetch(a.scene.t.Context(), url)
 		if err == nil && (code == 200) != want {
 			err = fmt.Errorf("%s is ready: %d %s, want %v", a.Args[0], code, body, want)
@@ -183,7 +183,7 @@ func (a *actor) metric(name string) (float64, error) {
 // delivers waits until the observer has no block left that was not acked.
 func (a *actor) delivers() {
 	a.scene.t.Helper()
-	testenv.EventuallyWithin(a.scene.t, time.Minute, func() error {
+	eventually(a.scene.t, time.Minute, func() error {
 		n, err := waiting(a.scene.t, a.Process)
 		if err == nil && n > 0 {
 			err = fmt.Errorf("%d blocks wait", n)
@@ -210,7 +210,7 @@ func (s *scene) mine(blocks int) {
 func (s *scene) reorg(depth uint64) {
 	s.t.Helper()
 	s.step(s.net.Reorg(s.t.Context(), depth))
-	testenv.EventuallyWithin(s.t, time.Minute, func() error {
+	eventually(s.t, time.Minute, func() error {
 		var all, agree int
 		err := s.db.QueryRowContext(s.t.Context(), "SELECT COUNT(*), COALESCE(SUM(head_key = ?), 0) FROM heads",
 			string(s.net.Head().Hash.Key())).Scan(&all, &agree)
@@ -238,7 +238,7 @@ func (s *scene) evidence() (invariants.Evidence, error) {
 func (s *scene) rests() {
 	s.t.Helper()
 	var e invariants.Evidence
-	testenv.EventuallyWithin(s.t, time.Minute, func() (err error) {
+	eventually(s.t, time.Minute, func() (err error) {
 		if e, err = s.evidence(); err != nil {
 			return err
 		}
@@ -250,7 +250,7 @@ func (s *scene) rests() {
 // has waits until the head is, or is not, a committed record.
 func (s *scene) has(hash schema.Hash) {
 	s.t.Helper()
-	testenv.EventuallyWithin(s.t, time.Minute, func() error {
+	eventually(s.t, time.Minute, func() error {
 		absent, err := invariants.Absent(s.t.Context(), s.db, []schema.Key{hash.Key()})
 		if err == nil && len(absent) > 0 {
 			err = fmt.Errorf("block %s is not stored", hash)
@@ -295,7 +295,7 @@ func (s *scene) told(observers ...string) {
 	s.t.Helper()
 	head := s.net.Head().Hash.Key()
 	for _, name := range observers {
-		testenv.EventuallyWithin(s.t, time.Minute, func() error {
+		eventually(s.t, time.Minute, func() error {
 			if !s.passed(func(e invariants.Exchange) []schema.Key {
 				if e.Observer != name {
 					return nil

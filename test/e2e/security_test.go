@@ -78,7 +78,7 @@ func TestAnAccessKeyOpensAndItsRevocationCloses(t *testing.T) {
 	if err := chain.Mine(t.Context(), 5); err != nil {
 		t.Fatal(err)
 	}
-	testenv.EventuallyWithin(t, time.Minute, func() error { return storedIn(t, db, chain.Canonical()) })
+	eventually(t, time.Minute, func() error { return storedIn(t, db, chain.Canonical()) })
 
 	if _, stderr, code := once(t, "keys", "revoke", first.ID, "--db", database); code != 0 {
 		t.Fatal(stderr)
@@ -92,7 +92,7 @@ func TestAnAccessKeyOpensAndItsRevocationCloses(t *testing.T) {
 
 	second := giveKey(t, database, "paris-1")
 	observer := observe("FIRSTSEEN_CLIENT__TOKEN_FILE=" + second.file)
-	testenv.EventuallyWithin(t, time.Minute, func() error { return storedIn(t, db, chain.Canonical()) })
+	eventually(t, time.Minute, func() error { return storedIn(t, db, chain.Canonical()) })
 	listed, _, _ := once(t, "keys", "list", "--db", database)
 	if err := observer.Stop(t); err != nil {
 		t.Error(err)

@@ -13,7 +13,6 @@ import (
 	_ "modernc.org/sqlite" // to look into the server's database
 
 	"github.com/firstseen/firstseen/internal/devnet"
-	"github.com/firstseen/firstseen/internal/testenv"
 	"github.com/firstseen/firstseen/schema"
 	"github.com/firstseen/firstseen/test/process"
 )
@@ -74,7 +73,7 @@ func TestSpoolOutlivesObserverServerAndNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	testenv.EventuallyWithin(t, 30*time.Second, func() error { return storedIn(t, db, chain.Canonical()) })
+	eventually(t, 30*time.Second, func() error { return storedIn(t, db, chain.Canonical()) })
 
 	server.Kill()
 	const rounds, each = 6, 40
@@ -82,7 +81,7 @@ func TestSpoolOutlivesObserverServerAndNode(t *testing.T) {
 		if err := chain.Mine(ctx, each); err != nil {
 			t.Fatal(err)
 		}
-		testenv.EventuallyWithin(t, 30*time.Second, func() error { // and somewhere in the middle of the rest it dies
+		eventually(t, 30*time.Second, func() error { // and somewhere in the middle of the rest it dies
 			n, err := waiting(t, observer)
 			if err == nil && n < round*each+5 {
 				err = fmt.Errorf("%d blocks wait", n)
@@ -92,7 +91,7 @@ func TestSpoolOutlivesObserverServerAndNode(t *testing.T) {
 		observer.Kill()
 		observer = start(t, args...)
 	}
-	testenv.EventuallyWithin(t, 30*time.Second, func() error {
+	eventually(t, 30*time.Second, func() error {
 		n, err := waiting(t, observer)
 		if err == nil && n < rounds*each {
 			err = fmt.Errorf("%d blocks wait, want %d", n, rounds*each)
@@ -111,7 +110,7 @@ func TestSpoolOutlivesObserverServerAndNode(t *testing.T) {
 
 	start(t, "server", "--db", "sqlite:"+database, "--listen", addr)
 	observer = start(t, args...)
-	testenv.EventuallyWithin(t, 30*time.Second, func() error { return storedIn(t, db, all) })
+	eventually(t, 30*time.Second, func() error { return storedIn(t, db, all) })
 	if err := observer.Stop(t); err != nil {
 		t.Error(err)
 	}

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/firstseen/firstseen/internal/testenv"
 	"github.com/firstseen/firstseen/test/process"
 )
 
@@ -37,7 +36,7 @@ func sickDisk(t *testing.T, victim *process.Process, trouble func()) (heal func(
 		<-ended
 	}
 	t.Cleanup(heal)
-	testenv.EventuallyWithin(t, time.Minute, func() error {
+	eventually(t, time.Minute, func() error {
 		select {
 		case <-ended:
 			if strings.Contains(said.String(), "attach") {

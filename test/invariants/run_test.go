@@ -14,7 +14,6 @@ import (
 	"github.com/firstseen/firstseen/client"
 	"github.com/firstseen/firstseen/internal/devnet"
 	"github.com/firstseen/firstseen/internal/store"
-	"github.com/firstseen/firstseen/internal/testenv"
 	"github.com/firstseen/firstseen/schema"
 	"github.com/firstseen/firstseen/server"
 	"github.com/firstseen/firstseen/templates"
@@ -128,7 +127,7 @@ func (r *run) rest(accept func(invariants.Evidence) error) {
 	r.t.Helper()
 	head := r.chain.Head().Number
 	truth := r.chronicle.Truth(r.chain.Canonical(), 0, head-min(head, safeDepth), head-min(head, finalDepth))
-	testenv.EventuallyWithin(r.t, 30*time.Second, func() error {
+	eventually(r.t, func() error {
 		tables, err := invariants.ReadTables(r.t.Context(), r.db)
 		if err != nil {
 			return err
@@ -140,3 +139,22 @@ func (r *run) rest(accept func(invariants.Evidence) error) {
 
 // unbroken accepts evidence that shows no violation.
 func unbroken(e invariants.Evidence) error { return invariants.Check(e).Err() }
+
+func eventually(t *testing.T, try func() error) {
+	t.Helper()
+	deadline := time.NewTimer(30 * time.Second)
+	defer deadline.Stop()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for {
+		err := try()
+		if err == nil {
+			return
+		}
+		select {
+		case <-deadline.C:
+			t.Fatal(err)
+		case <-again.C:
+		}
+	}
+}
